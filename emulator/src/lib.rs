@@ -1,0 +1,3 @@
+//! Emulated card.
+
+pub mod engine;

@@ -1,0 +1,3 @@
+//! The card's C library, dlopened: the only room with `unsafe`.
+
+pub mod mapped;

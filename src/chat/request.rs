@@ -1,0 +1,142 @@
+//! What a client asks for.
+
+use serde::{Deserialize, Serialize};
+
+/// Who speaks. `Developer` is rendered as `System` by templates that know no such role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    System,
+    Developer,
+    User,
+    Assistant,
+    Tool,
+}
+
+/// A call of a tool that an earlier assistant message made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolCall {
+    pub id: String,
+    pub name: String,
+    /// JSON text, as the model wrote it.
+    pub arguments: String,
+}
+
+/// One message of a conversation. Text parts are already joined by the dialect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    pub role: Role,
+    pub content: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// An assistant's reasoning, kept apart from its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+impl Message {
+    /// A plain text message.
+    pub fn text(role: Role, content: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+            name: None,
+            reasoning: None,
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+        }
+    }
+}
+
+/// What the model continues.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    /// A conversation, rendered by the model's chat template.
+    Chat(Vec<Message>),
+    /// Text taken as it is; special tokens in it are recognised.
+    Raw(String),
+}
+
+/// Whether a reasoning model thinks before it answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Think {
+    /// As the model's template decides.
+    #[default]
+    Default,
+    On,
+    Off,
+}
+
+/// What happens to a conversation longer than the context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// The system message stays, the oldest turns go.
+    #[default]
+    Trim,
+    /// The request is refused.
+    Error,
+}
+
+/// How the next token is chosen. `None` takes the configuration's default, then the
+/// model package's, then the neutral value given here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sampling {
+    /// ≤ 0 is greedy. Neutral: 1.
+    pub temperature: Option<f32>,
+    /// Keep the k likeliest; 0 keeps all. Neutral: 0.
+    pub top_k: Option<u32>,
+    /// Neutral: 1.
+    pub top_p: Option<f32>,
+    /// Neutral: 0.
+    pub min_p: Option<f32>,
+    /// Neutral: 1.
+    pub typical_p: Option<f32>,
+    /// Divides positive and multiplies negative logits of recent tokens. Neutral: 1.
+    pub repeat_penalty: Option<f32>,
+    /// How many recent tokens the three penalties look at; 0 none, −1 the whole context. Default: 64.
+    pub repeat_last_n: Option<i32>,
+    /// Neutral: 0.
+    pub frequency_penalty: Option<f32>,
+    /// Neutral: 0.
+    pub presence_penalty: Option<f32>,
+    /// Added to the logits of these tokens; ≤ −100 bans.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Same request, same seed, same text. The service draws one where the client gives none.
+    pub seed: Option<u64>,
+    /// Texts that end the answer and are not part of it; at most 16.
+    pub stop: Vec<String>,
+}
+
+/// Bounds of one request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Most tokens to generate; `None` until the context is full.
+    pub max_tokens: Option<u32>,
+    /// Use at most this many tokens of context, prompt and answer together.
+    pub context: Option<u32>,
+    pub overflow: Overflow,
+}
+
+/// One request in the common language.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    pub input: Input,
+    #[serde(default)]
+    pub sampling: Sampling,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub think: Think,
+    /// Report each token's log-probability and that of this many alternatives (0–20).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<u8>,
+}

@@ -1,0 +1,14 @@
+//! llm8850: an unattended chat-completion appliance.
+//!
+//! # Layout
+//!
+//! | to change | open |
+//! |---|---|
+//! | what a fault is called and what to do about it | [`fault`] |
+//! | what a request or a reply consists of | [`chat`] |
+//! | what supervisor and worker say to each other | [`link`] |
+
+pub mod axcl;
+pub mod chat;
+pub mod fault;
+pub mod link;

@@ -1,0 +1,83 @@
+//! What supervisor and worker say to each other.
+
+use serde::{Deserialize, Serialize};
+
+use crate::chat::{Event, Request, RequestId, TokenId};
+use crate::fault::Failure;
+
+/// Supervisor to worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Answer `request`. `resume` holds the tokens already generated for it; the worker
+    /// continues behind them as if it had produced them itself.
+    Generate { id: RequestId, request: Box<Request>, resume: Vec<TokenId> },
+    /// Stop working on a request; answered by its `Done` with `Cancelled`.
+    Cancel { id: RequestId },
+    /// Answered at once by `Pong`, whatever the card does.
+    Ping { nonce: u64 },
+    /// Finish the current step, unload, release the card, exit.
+    Stop,
+}
+
+/// What the worker's card thread is in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    /// What it does: "idle", "load", "prefill", "decode", "unload", …
+    pub phase: String,
+    /// The runtime function it is inside, if any.
+    pub call: Option<String>,
+    /// Milliseconds since that call (or phase) began.
+    pub since_ms: u64,
+    /// Counts completed card calls: a value that stands still is a stall.
+    pub progress: u64,
+}
+
+/// What a loaded model is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    pub name: String,
+    /// Tokens of prompt and answer together.
+    pub context: u32,
+    pub vocabulary: u32,
+    pub layers: u32,
+    /// Whether the template has a thinking switch.
+    pub thinks: bool,
+    /// Whether the copy-saving path passed its self-test.
+    pub copy_saving: bool,
+    pub runtime: String,
+    /// E.g. "AX650N", or "emulated".
+    pub device: String,
+    pub load_ms: u64,
+    pub card_memory_bytes: u64,
+}
+
+/// Worker to supervisor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// First frame: who speaks.
+    Hello {
+        version: String,
+        pid: u32,
+    },
+    /// Progress of a load.
+    Loading {
+        done: u32,
+        of: u32,
+        what: String,
+    },
+    /// The model answers.
+    Ready(ModelInfo),
+    /// An event of a request's answer.
+    Answer {
+        id: RequestId,
+        event: Event,
+    },
+    Pong {
+        nonce: u64,
+        activity: Activity,
+    },
+    /// The worker cannot go on; it exits after this.
+    Fatal(Failure),
+}
