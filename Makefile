@@ -1,0 +1,61 @@
+# llm8850: `make run` and `make test` need nothing but a Debian machine with Rust.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+CARGO   ?= cargo
+OUT     := target/release
+BUILD   := build
+DEMO    := $(BUILD)/models/smollm2-135m
+VENV    := $(BUILD)/venv
+# What `make run` serves: MODEL=file.gguf packs that file, MODEL_DIR=dir takes a model directory as it is.
+MODEL     ?=
+MODEL_DIR ?=
+LISTEN    ?= 127.0.0.1:8000
+# The card's library: the emulator unless another is named.
+RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
+
+.PHONY: help setup build model run test test-rust test-clients lint bench clean
+
+help: ## Say what can be made
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Check for, and where possible install, what building needs
+	@scripts/setup
+
+build: setup ## Build supervisor, worker, emulator and axmodel-pack
+	@echo "== building (the first time takes several minutes)"
+	$(CARGO) build --release --locked --workspace
+
+model: build ## Fetch and pack the demo model (SmolLM2-135M-Instruct, Apache-2.0)
+	@scripts/demo-model $(OUT)/axmodel-pack $(DEMO)
+
+run: build ## Answer chat requests here: MODEL=file.gguf, MODEL_DIR=dir, LISTEN=addr:port, RUNTIME=lib.so
+	@if [ -z "$(MODEL)$(MODEL_DIR)" ]; then $(MAKE) --no-print-directory model; fi
+	@scripts/run --listen "$(LISTEN)" --runtime "$(RUNTIME)" --gguf "$(MODEL)" --model-dir "$(or $(MODEL_DIR),$(if $(MODEL),,$(DEMO)))"
+
+test: model test-rust test-clients ## Run every test
+
+test-rust: model
+	@echo "== Rust tests"
+	LLM8850_DEMO_MODEL="$(CURDIR)/$(DEMO)" $(CARGO) test --release --locked --workspace
+
+$(VENV)/.stamp: tests/clients/requirements.txt
+	@echo "== installing the client libraries the tests talk with"
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --require-hashes -r $<
+	@touch $@
+
+test-clients: model $(VENV)/.stamp
+	@echo "== official clients against the real service"
+	$(VENV)/bin/pytest -q tests/clients
+
+lint: ## Check format and clippy, warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+bench: model ## Measure and print tables (emulated card; see docs/performance.md)
+	@scripts/bench $(OUT) $(DEMO) $(BUILD)
+
+clean: ## Remove everything built, the demo model too
+	rm -rf target $(BUILD)
