@@ -7,6 +7,7 @@
 //! | what a fault is called and what to do about it | [`fault`] |
 //! | what a request or a reply consists of | [`chat`] |
 //! | what supervisor and worker say to each other | [`link`] |
+//! | how the card's library is called | [`axcl`] |
 
 pub mod axcl;
 pub mod chat;
