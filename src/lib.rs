@@ -6,10 +6,12 @@
 //! |---|---|
 //! | what a fault is called and what to do about it | [`fault`] |
 //! | what a request or a reply consists of | [`chat`] |
+//! | what can be configured | [`config`] |
 //! | what supervisor and worker say to each other | [`link`] |
 //! | how the card's library is called | [`axcl`] |
 
 pub mod axcl;
 pub mod chat;
+pub mod config;
 pub mod fault;
 pub mod link;
