@@ -7,8 +7,12 @@
 //! | what a fault is called and what to do about it | [`fault`] |
 //! | what a request or a reply consists of | [`chat`] |
 //! | what supervisor and worker say to each other | [`link`] |
+//! | how a model package is read | [`model`] |
+//! | how messages become tokens and tokens become text | [`inference`] |
 
 pub mod axcl;
 pub mod chat;
 pub mod fault;
+pub mod inference;
 pub mod link;
+pub mod model;
