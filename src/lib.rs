@@ -9,9 +9,13 @@
 //! | what can be configured | [`config`] |
 //! | what supervisor and worker say to each other | [`link`] |
 //! | how the card's library is called | [`axcl`] |
+//! | how a model package is read | [`model`] |
+//! | how messages become tokens and tokens become text | [`inference`] |
 
 pub mod axcl;
 pub mod chat;
 pub mod config;
 pub mod fault;
+pub mod inference;
 pub mod link;
+pub mod model;
