@@ -9,6 +9,8 @@
 //! | what can be configured | [`config`] |
 //! | what supervisor and worker say to each other | [`link`] |
 //! | how the card's library is called | [`axcl`] |
+//! | the worker's threads, its life and its end | [`worker`] |
+//! | loading, prefill, decode on the card | [`inference::pipeline`] |
 //! | how a model package is read | [`model`] |
 //! | how messages become tokens and tokens become text | [`inference`] |
 
@@ -19,3 +21,4 @@ pub mod fault;
 pub mod inference;
 pub mod link;
 pub mod model;
+pub mod worker;

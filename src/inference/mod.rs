@@ -1,5 +1,6 @@
 //! From messages to tokens and from logits to an answer. Pure except for [`pipeline`],
-//! which computes on the card: nothing else here knows the card, a clock or a socket. The chain of samplers is described in `docs/sampling.md`.
+//! which computes on the card: nothing else here knows the card, a clock or a socket. The
+//! chain of samplers is described in `docs/sampling.md`.
 
 mod candidates;
 mod detokenize;
