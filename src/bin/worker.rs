@@ -74,16 +74,8 @@ fn run(arguments: Arguments) -> Result<()> {
     };
     let mut progress = |done, of, what: &str| eprintln!("[{done}/{of}] {what}");
     let Once { info, done } = answer_once(&settings, request, &mut std::io::stdout(), &mut progress)?;
-    let (usage, timings) = (done.usage, done.timings);
     println!();
-    eprintln!("{info:?}");
-    eprintln!(
-        "prompt {} tokens in {} ms, answer {} tokens in {} ms",
-        usage.prompt_tokens,
-        timings.prefill_us / 1000,
-        usage.completion_tokens,
-        timings.decode_us / 1000
-    );
+    eprintln!("{info:?}\n{:?}\n{:?}", done.usage, done.timings);
     Ok(())
 }
 
