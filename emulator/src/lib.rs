@@ -14,6 +14,6 @@
 //! | injected faults | `card/fault.rs` |
 //! | what an engine computes | `engine/` |
 
-// mod abi;
+mod abi;
 pub mod card;
 pub mod engine;

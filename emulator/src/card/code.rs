@@ -35,6 +35,7 @@ impl Code {
     pub const CONTEXT_DESTROY: Code = Code(0x8030_0282);
     pub const CONTEXT_BIND: Code = Code(0x8030_0283);
     pub const NO_CONTEXT: Code = Code(0x8030_0284);
+    pub const CONFIG_LOAD: Code = Code(0x8030_0681);
     pub const STREAM_DESTROY: Code = Code(0x8030_0382);
     pub const STREAM_TIMEOUT: Code = Code(0x8030_0383);
     pub const EVENT_WAIT: Code = Code(0x8030_0384);
