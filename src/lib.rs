@@ -6,9 +6,19 @@
 //! |---|---|
 //! | what a fault is called and what to do about it | [`fault`] |
 //! | what a request or a reply consists of | [`chat`] |
+//! | what can be configured | [`config`] |
 //! | what supervisor and worker say to each other | [`link`] |
+//! | how the card's library is called | [`axcl`] |
+//! | the worker's threads, its life and its end | [`worker`] |
+//! | loading, prefill, decode on the card | [`inference::pipeline`] |
+//! | how a model package is read | [`model`] |
+//! | how messages become tokens and tokens become text | [`inference`] |
 
 pub mod axcl;
 pub mod chat;
+pub mod config;
 pub mod fault;
+pub mod inference;
 pub mod link;
+pub mod model;
+pub mod worker;

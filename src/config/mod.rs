@@ -1,0 +1,75 @@
+//! The configuration file: TOML, one section and one file of code each.
+//!
+//! A program starts whatever the file says: a key that is unknown, of the wrong type or
+//! out of range is reported as a [`Problem`] with its line, and its default takes its
+//! place. What is wrong is never silent: `--check-config` lists it, the journal too.
+
+mod defaults;
+mod limits;
+mod log;
+mod model;
+mod problem;
+mod section;
+mod server;
+mod units;
+mod worker;
+
+use std::path::Path;
+
+pub use defaults::Defaults;
+pub use limits::Limits;
+pub use log::{Level, Log};
+pub use model::Model;
+pub use problem::Problem;
+pub use server::Server;
+pub use units::Seconds;
+pub use worker::{PathChoice, Worker};
+
+use section::{Document, Findings};
+
+/// Where the file lies where nothing else is said.
+pub const DEFAULT_PATH: &str = "/etc/llm8850/config.toml";
+
+/// The whole configuration. [`Config::default`] is what an empty file means.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    pub server: Server,
+    pub worker: Worker,
+    pub model: Model,
+    pub defaults: Defaults,
+    pub limits: Limits,
+    pub log: Log,
+}
+
+impl Config {
+    /// Reads the file at `path`: what it says, with defaults for what is missing or
+    /// wrong, and every problem found, in the order of lines.
+    pub fn load(path: &Path) -> (Self, Vec<Problem>) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, path),
+            Err(e) => {
+                let what = format!("cannot be read: {e}; defaults are used");
+                (Self::default(), vec![Problem { file: path.into(), line: None, key: String::new(), what }])
+            }
+        }
+    }
+
+    /// As [`Config::load`], from the file's text; `path` only names it.
+    pub fn parse(text: &str, path: &Path) -> (Self, Vec<Problem>) {
+        let mut findings = Findings::new(text, path);
+        let mut document = Document::parse(text, &mut findings);
+        let config = Self {
+            server: document.take(&mut findings),
+            worker: document.take(&mut findings),
+            model: document.take(&mut findings),
+            defaults: document.take(&mut findings),
+            limits: document.take(&mut findings),
+            log: document.take(&mut findings),
+        };
+        document.finish(&mut findings);
+        (config, findings.into_problems())
+    }
+}
+
+#[cfg(test)]
+mod tests;

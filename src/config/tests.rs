@@ -1,0 +1,137 @@
+use super::*;
+
+fn problems(text: &str) -> Vec<String> {
+    let (_, problems) = Config::parse(text, Path::new("c.toml"));
+    problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    let (config, problems) = Config::parse("", Path::new("c.toml"));
+    assert_eq!((config, problems), (Config::default(), vec![]));
+}
+
+#[test]
+fn the_installations_defaults_hold() {
+    let defaults = Config::default().defaults;
+    assert_eq!((defaults.temperature, defaults.top_p, defaults.max_tokens), (Some(0.9), Some(0.95), 100));
+}
+
+#[test]
+fn every_section_is_read() {
+    let text = r#"
+        [server]
+        listen = ["0.0.0.0:8000", "[::1]:8001"]
+        [worker]
+        program = "/opt/worker"
+        runtime = "./libaxcl_rt.so"
+        path = "copy_saving"
+        verify = false
+        env = { AXCL_EMULATOR = "x" }
+        call_s = 2.5
+        [model]
+        dir = "models/small"
+        context = 512
+        [model.descriptor]
+        layers = 30
+        [defaults]
+        top_k = 40
+        think = "off"
+        [limits]
+        overflow = "error"
+        queue = 0
+        [log]
+        level = "debug"
+    "#;
+    let (config, problems) = Config::parse(text, Path::new("c.toml"));
+    assert_eq!(problems, vec![]);
+    assert_eq!(config.server.listen.len(), 2);
+    assert_eq!(config.worker.path, PathChoice::CopySaving);
+    assert_eq!(config.worker.call_s.0.as_millis(), 2500);
+    assert_eq!(config.worker.env.get("AXCL_EMULATOR").map(String::as_str), Some("x"));
+    assert!(config.model.descriptor.is_some_and(|d| d.contains_key("layers")));
+    assert_eq!(config.limits.overflow, crate::chat::Overflow::Error);
+    assert_eq!(config.log.level, Level::Debug);
+}
+
+#[test]
+fn every_problem_is_named_with_its_line_and_what_would_be_right() {
+    let text = "\
+[server]
+listen = []
+[limits]
+queu = 3
+queue = 2000
+hold_s = -1
+messages = \"many\"
+[log]
+level = \"loud\"
+[sever]
+x = 1
+";
+    let found = problems(text);
+    let expected = [
+        ("c.toml:2: server.listen: ", "at least one address"),
+        ("c.toml:4: limits.queu: ", "`queue`"),
+        ("c.toml:5: limits.queue: ", "write 0 to 1000"),
+        ("c.toml:6: limits.hold_s: ", "write 0 or more"),
+        ("c.toml:7: limits.messages: ", "expected usize"),
+        ("c.toml:9: log.level: ", "`error`, `warn`"),
+        ("c.toml:10: sever: ", "sections are server, worker"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (line, (start, remedy)) in found.iter().zip(expected) {
+        assert!(line.starts_with(start) && line.contains(remedy), "{line}");
+    }
+}
+
+#[test]
+fn a_wrong_key_leaves_the_others_of_its_section_in_force() {
+    let text = "[limits]\nqueue = 3\nmessages = -1\nhold_s = 7\n";
+    let (config, problems) = Config::parse(text, Path::new("c.toml"));
+    assert_eq!(problems.len(), 1);
+    assert_eq!((config.limits.queue, config.limits.hold_s), (3, Seconds::new(7)));
+    assert_eq!(config.limits.messages, Limits::default().messages);
+}
+
+#[test]
+fn broken_toml_is_named_with_its_line() {
+    let found = problems("[limits]\nqueue = \n[log]\nlevel = \"warn\"\n");
+    assert!(found.first().is_some_and(|f| f.starts_with("c.toml:2: ")), "{found:#?}");
+}
+
+#[test]
+fn a_section_that_is_a_value_is_refused() {
+    let found = problems("limits = 3\n");
+    assert!(
+        found[0].contains("c.toml:1: limits: is of type integer: write a section `[limits]`"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_missing_file_means_defaults_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, problems) = Config::load(&dir.path().join("none.toml"));
+    assert_eq!(config, Config::default());
+    assert!(problems[0].to_string().contains("none.toml: cannot be read"), "{problems:?}");
+}
+
+#[test]
+fn what_a_request_says_goes_before_the_defaults() {
+    use crate::chat::{Input, Request, Think};
+    let mut request = Request {
+        input: Input::Raw(String::new()),
+        sampling: Default::default(),
+        limits: Default::default(),
+        think: Think::On,
+        logprobs: None,
+    };
+    request.sampling.temperature = Some(0.0);
+    let defaults = Defaults { think: Think::Off, ..Defaults::default() };
+    defaults.apply(&mut request);
+    assert_eq!(request.sampling.temperature, Some(0.0));
+    assert_eq!(request.sampling.top_p, Some(0.95));
+    assert_eq!(request.limits.max_tokens, Some(100));
+    assert_eq!(request.think, Think::On);
+}
