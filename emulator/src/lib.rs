@@ -1,3 +1,5 @@
 //! Emulated card.
 
+pub mod chain;
 pub mod engine;
+pub mod pack;
