@@ -16,4 +16,6 @@
 
 mod abi;
 pub mod card;
+pub mod chain;
 pub mod engine;
+pub mod pack;
