@@ -172,6 +172,9 @@ static void check_engine(const char *path)
     answers(axclrtEngineLoadFromFile("/proc/self/exe", &id), 0x8030070c, "a file that is no engine");
     check(free_cmm() == before, "failed loads leave nothing behind");
     answers(axclrtEngineLoadFromFile(path, &m.id), 0, "load an engine");
+    if (!m.id) {
+        return;
+    }
     struct stat st;
     stat(path, &st);
     uint32_t taken = before - free_cmm();
