@@ -120,7 +120,8 @@ static int walk(const char *config, const char *engine)
     return failures != 0;
 }
 
-/* Allocates and frees, each pair announced as a request. */
+/* Allocates and frees, each pair announced as a request and begun when told: by a character
+ * from the input, or by its end. */
 static int loop(int count)
 {
     if (axclInit(NULL) || axclrtSetDevice(1)) {
@@ -129,6 +130,7 @@ static int loop(int count)
     for (int i = 0; i < count; i++) {
         void *dev = NULL;
         char bytes[100] = {0};
+        getchar();
         axclAppLog(2, "request", __FILE__, __LINE__, "begin %llu", (unsigned long long)i);
         err_t failed = axclrtMalloc(&dev, 100, 0);
         printf("malloc %d: %#x\n", i, (uint32_t)failed);
