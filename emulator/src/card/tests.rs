@@ -201,3 +201,31 @@ fn engines_load_from_card_memory_only() {
     assert!(card.memory.release(base), "the engine needs the upload no more");
     assert!(card.engine(id).is_some());
 }
+
+#[test]
+fn executes_and_copies_crossing_in_many_threads_neither_tear_nor_deadlock() {
+    let bench = Bench::new();
+    let [forth, mut back] = [bench.request(), bench.request()];
+    std::mem::swap(&mut back.inputs, &mut back.outputs);
+    let (a, b) = (bench.inputs[0], bench.outputs[0]);
+    let bench = &bench;
+    std::thread::scope(|scope| {
+        for request in [&forth, &back] {
+            scope.spawn(move || {
+                for _ in 0..500 {
+                    bench.run(request).unwrap();
+                }
+            });
+        }
+        for (to, from) in [(a, b), (b, a)] {
+            scope.spawn(move || {
+                let range = |at: Binding| bench.card.memory.range(at.address, 8).unwrap();
+                (0..500).for_each(|_| range(to).copy_from(&range(from)));
+            });
+        }
+    });
+    for binding in [a, b] {
+        let bytes = bench.bytes(binding, 8);
+        assert!(bytes.iter().all(|&byte| byte == bytes[0]), "whole writes only: {bytes:?}");
+    }
+}
