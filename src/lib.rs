@@ -8,9 +8,11 @@
 //! | what a request or a reply consists of | [`chat`] |
 //! | what can be configured | [`config`] |
 //! | what supervisor and worker say to each other | [`link`] |
+//! | when a worker is started, stopped or replaced | [`machine`] |
 
 pub mod axcl;
 pub mod chat;
 pub mod config;
 pub mod fault;
 pub mod link;
+pub mod machine;
