@@ -9,6 +9,8 @@
 //! | what can be configured | [`config`] |
 //! | what supervisor and worker say to each other | [`link`] |
 //! | when a worker is started, stopped or replaced | [`machine`] |
+//! | how requests wait, run and survive a worker | [`service`] |
+//! | clock, chance, journal and service manager | [`sys`] |
 
 pub mod axcl;
 pub mod chat;
@@ -16,3 +18,5 @@ pub mod config;
 pub mod fault;
 pub mod link;
 pub mod machine;
+pub mod service;
+pub mod sys;

@@ -1,0 +1,4 @@
+//! The system around us: time, chance, the journal, the service manager.
+
+pub mod chance;
+pub mod clock;
