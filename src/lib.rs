@@ -6,6 +6,7 @@
 //! |---|---|
 //! | what a fault is called and what to do about it | [`fault`] |
 //! | what a request or a reply consists of | [`chat`] |
+//! | what HTTP clients may send and get | [`http`] |
 //! | what can be configured | [`config`] |
 //! | what supervisor and worker say to each other | [`link`] |
 //! | when a worker is started, stopped or replaced | [`machine`] |
@@ -16,6 +17,7 @@ pub mod axcl;
 pub mod chat;
 pub mod config;
 pub mod fault;
+pub mod http;
 pub mod link;
 pub mod machine;
 pub mod service;
