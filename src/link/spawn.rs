@@ -69,6 +69,8 @@ impl Worker {
             .arg(config)
             .envs(env)
             .stdin(Stdio::from(OwnedFd::from(far)))
+            // Ctrl-C at a terminal is for the supervisor, which then stops the worker.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(failed)?;

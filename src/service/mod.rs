@@ -55,6 +55,17 @@ pub struct Launch {
     pub config: PathBuf,
 }
 
+impl Launch {
+    /// As the configuration at `config` says. A program's bare name is first looked for
+    /// beside this program, then left to `PATH`.
+    pub fn new(worker: config::Worker, config: PathBuf) -> Self {
+        let beside = std::env::current_exe().ok().map(|this| this.with_file_name(&worker.program));
+        let bare = worker.program.components().count() == 1;
+        let program = beside.filter(|path| bare && path.is_file()).unwrap_or_else(|| worker.program.clone());
+        Self { worker, program, config }
+    }
+}
+
 /// What the handle tells the task.
 enum Order {
     Submit(Box<Job>),

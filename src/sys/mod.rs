@@ -2,3 +2,5 @@
 
 pub mod chance;
 pub mod clock;
+pub mod log;
+pub mod notify;
