@@ -12,13 +12,21 @@
 //! | when a worker is started, stopped or replaced | [`machine`] |
 //! | how requests wait, run and survive a worker | [`service`] |
 //! | clock, chance, journal and service manager | [`sys`] |
+//! | how the card's library is called | [`axcl`] |
+//! | the worker's threads, its life and its end | [`worker`] |
+//! | loading, prefill, decode on the card | [`inference::pipeline`] |
+//! | how a model package is read | [`model`] |
+//! | how messages become tokens and tokens become text | [`inference`] |
 
 pub mod axcl;
 pub mod chat;
 pub mod config;
 pub mod fault;
 pub mod http;
+pub mod inference;
 pub mod link;
 pub mod machine;
+pub mod model;
 pub mod service;
 pub mod sys;
+pub mod worker;

@@ -77,3 +77,11 @@ pub trait Engine: Send + Sync {
     /// Weight bytes one run streams from card memory, for the latency model.
     fn weight_bytes(&self) -> u64;
 }
+
+/// Loads an engine file.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn load(source: Source) -> Result<Box<dyn Engine>, String> {
+    Err(format!("an engine file of {} bytes: no loader yet", source.bytes().len()))
+}

@@ -1,3 +1,19 @@
-//! Emulated card.
+//! An emulated AXERA card behind the vendor's C ABI (`libaxcl_rt.so`).
+//!
+//! # Layout
+//!
+//! | to change | open |
+//! |---|---|
+//! | an exported C function, its signature or quirk | `abi/` |
+//! | what thread is bound to what, reference counts, handles | `abi/process.rs` |
+//! | card memory: addresses, backing, access | `card/allocator.rs`, `card/memory.rs` |
+//! | how an engine runs, binding checks | `card/npu.rs` |
+//! | streams and events | `card/stream.rs` |
+//! | what a call costs | `card/latency.rs` |
+//! | counters another program reads | `card/trace.rs`, `card/control.rs` |
+//! | injected faults | `card/fault.rs` |
+//! | what an engine computes | `engine/` |
 
+mod abi;
+pub mod card;
 pub mod engine;

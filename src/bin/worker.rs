@@ -1,1 +1,114 @@
-fn main() {}
+//! The inference worker. Started by the supervisor with a socket as standard input; with
+//! `--prompt` it answers once by itself.
+
+use std::error::Error;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use llm8850::chat::{Input, Limits, Message, Request, Role, Sampling, Think};
+use llm8850::config::{Config, PathChoice};
+use llm8850::fault::{Failure, Fault, Result};
+use llm8850::inference::pipeline::PathMode;
+use llm8850::worker::{Once, Settings, answer_once, exit_code, serve};
+use tracing_subscriber::EnvFilter;
+
+/// Runs a language model on the card.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The appliance's configuration file.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// The model's directory, instead of the configuration's.
+    #[arg(long)]
+    model_dir: Option<PathBuf>,
+    /// The card's runtime library, instead of the configuration's.
+    #[arg(long)]
+    runtime: Option<PathBuf>,
+    /// How data move between host and card, instead of the configuration's.
+    #[arg(long)]
+    path: Option<PathArgument>,
+    /// Do not compare the model's files with their manifest.
+    #[arg(long)]
+    no_verify: bool,
+    /// Answer this once, without a supervisor.
+    #[arg(long)]
+    prompt: Option<String>,
+    /// With `--prompt`: most tokens of the answer.
+    #[arg(long, default_value_t = 100)]
+    max_tokens: u32,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PathArgument {
+    Auto,
+    Plain,
+    CopySaving,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("llm8850-worker: {failure}");
+            ExitCode::from(exit_code(failure.fault))
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let settings = settings(&arguments)?;
+    let Some(prompt) = arguments.prompt else { return serve(&settings, supervisor()?) };
+    let request = Request {
+        input: Input::Chat(vec![Message::text(Role::User, prompt)]),
+        sampling: Sampling { temperature: Some(0.0), ..Sampling::default() },
+        limits: Limits { max_tokens: Some(arguments.max_tokens), ..Limits::default() },
+        think: Think::Default,
+        logprobs: None,
+    };
+    let mut progress = |done, of, what: &str| eprintln!("[{done}/{of}] {what}");
+    let Once { info, done } = answer_once(&settings, request, &mut std::io::stdout(), &mut progress)?;
+    println!();
+    eprintln!("{info:?}\n{:?}\n{:?}", done.usage, done.timings);
+    Ok(())
+}
+
+/// The socket the supervisor gave us as standard input.
+fn supervisor() -> Result<UnixStream> {
+    let wrong = |e: &dyn Error| {
+        let detail = format!("standard input is no supervisor's socket ({e}); did you mean --prompt?");
+        Failure::new(Fault::WorkerLink, detail)
+    };
+    let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().map_err(|e| wrong(&e))?);
+    socket.peer_addr().map_err(|e| wrong(&e))?;
+    Ok(socket)
+}
+
+fn settings(arguments: &Arguments) -> Result<Settings> {
+    // What is wrong in the file is the supervisor's to report; here its defaults take over.
+    let config = arguments.config.as_deref().map_or_else(Config::default, |file: &Path| Config::load(file).0);
+    let (worker, model) = (&config.worker, &config.model);
+    let descriptor = model.descriptor.clone().map(toml::Table::try_into).transpose();
+    Ok(Settings {
+        runtime: arguments.runtime.clone().unwrap_or_else(|| worker.runtime.clone()),
+        runtime_config: worker.runtime_config().map(Path::to_owned),
+        device: worker.device as usize,
+        model_dir: arguments.model_dir.clone().unwrap_or_else(|| model.dir.clone()),
+        descriptor: descriptor.map_err(|e| Failure::new(Fault::Config, format!("model.descriptor: {e}")))?,
+        name: model.name.clone(),
+        verify: worker.verify && !arguments.no_verify,
+        path: match (arguments.path, worker.path) {
+            (Some(PathArgument::Auto), _) | (None, PathChoice::Auto) => PathMode::Auto,
+            (Some(PathArgument::Plain), _) | (None, PathChoice::Plain) => PathMode::Plain,
+            (Some(PathArgument::CopySaving), _) | (None, PathChoice::CopySaving) => PathMode::CopySaving,
+        },
+        context: model.context,
+        shutdown_deadline: worker.stop_s.0,
+    })
+}

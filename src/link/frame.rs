@@ -45,6 +45,9 @@ pub struct ModelInfo {
     pub thinks: bool,
     /// Whether the copy-saving path passed its self-test.
     pub copy_saving: bool,
+    /// Whether prompts are read in chunks: they passed the self-test.
+    #[serde(default)]
+    pub chunked: bool,
     pub runtime: String,
     /// E.g. "AX650N", or "emulated".
     pub device: String,

@@ -1,0 +1,112 @@
+//! What the card thread is in, readable from other threads while it is in it.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::abi::Function;
+use crate::link::frame::Activity;
+
+/// What the card thread is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Phase {
+    Start,
+    Load,
+    Verify,
+    SelfTest,
+    Idle,
+    Prefill,
+    Decode,
+    Unload,
+}
+
+impl Phase {
+    const NAMES: [&'static str; 8] =
+        ["start", "load", "verify", "self-test", "idle", "prefill", "decode", "unload"];
+}
+
+/// No call under way.
+const NONE: u32 = u32::MAX;
+
+/// Written by the card thread around every runtime call, read by anyone.
+#[derive(Debug)]
+pub struct Gauge {
+    epoch: Instant,
+    phase: AtomicU32,
+    call: AtomicU32,
+    /// Microseconds after `epoch` when the call began, or the phase if none is under way.
+    since: AtomicU64,
+    progress: AtomicU64,
+}
+
+impl Default for Gauge {
+    fn default() -> Self {
+        Self {
+            epoch: Instant::now(),
+            phase: AtomicU32::new(Phase::Start as u32),
+            call: AtomicU32::new(NONE),
+            since: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Gauge {
+    /// The card thread turns to something else.
+    pub fn enter(&self, phase: Phase) {
+        if self.phase.swap(phase as u32, Ordering::AcqRel) != phase as u32 {
+            self.mark();
+        }
+    }
+
+    /// Runs one call under observation.
+    pub(super) fn observe<T>(&self, function: Function, call: impl FnOnce() -> T) -> T {
+        self.mark();
+        self.call.store(function as u32, Ordering::Release);
+        let result = call();
+        self.call.store(NONE, Ordering::Release);
+        self.progress.fetch_add(1, Ordering::AcqRel);
+        self.mark();
+        result
+    }
+
+    /// What the card thread is in now. A reader that hits the very moment of a change may
+    /// see the new call with the old start or the reverse, never anything else.
+    pub fn activity(&self) -> Activity {
+        let call = self.call.load(Ordering::Acquire);
+        let since = Duration::from_micros(self.since.load(Ordering::Acquire));
+        let phase = self.phase.load(Ordering::Acquire) as usize;
+        Activity {
+            phase: (*Phase::NAMES.get(phase).unwrap_or(&"?")).to_owned(),
+            call: Function::name_of(call as usize).map(str::to_owned),
+            since_ms: u64::try_from(self.epoch.elapsed().saturating_sub(since).as_millis())
+                .unwrap_or(u64::MAX),
+            progress: self.progress.load(Ordering::Acquire),
+        }
+    }
+
+    fn mark(&self) {
+        let now = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.since.store(now, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_visible_from_another_thread_while_it_lasts() {
+        let gauge = Gauge::default();
+        gauge.enter(Phase::Decode);
+        let during = gauge.observe(Function::Memcpy, || {
+            std::thread::scope(|s| s.spawn(|| gauge.activity()).join().unwrap())
+        });
+        assert_eq!(during.phase, "decode");
+        assert_eq!(during.call.as_deref(), Some("axclrtMemcpy"));
+        assert_eq!(during.progress, 0);
+        let after = gauge.activity();
+        assert_eq!(after.call, None);
+        assert_eq!(after.progress, 1);
+    }
+}

@@ -1,0 +1,17 @@
+//! From messages to tokens and from logits to an answer. Pure except for [`pipeline`],
+//! which computes on the card: nothing else here knows the card, a clock or a socket. The
+//! chain of samplers is described in `docs/sampling.md`.
+
+mod candidates;
+mod detokenize;
+mod generation;
+mod histogram;
+pub mod pipeline;
+mod prompt;
+mod sampler;
+mod stop;
+mod think;
+mod trim;
+
+pub use generation::{Generation, Step};
+pub use prompt::{Prepared, prepare};

@@ -1,0 +1,131 @@
+//! One decoder layer on the card: its engine's bindings and the memory that is its own.
+
+use super::geometry::{Geometry, Group, Ports};
+use crate::axcl::{Binding, Device, DeviceMemory, Engine, Region};
+use crate::fault::Result;
+
+/// Two buffers of one kind: K and V, or the hidden state a layer reads and the one it writes.
+pub struct Pair {
+    pub first: DeviceMemory,
+    pub second: DeviceMemory,
+}
+
+impl Pair {
+    /// Allocates twice `bytes` zeros.
+    ///
+    /// # Errors
+    /// As [`DeviceMemory::zeroed`].
+    pub fn zeroed(device: &Device, bytes: usize, purpose: &str) -> Result<Self> {
+        let first = DeviceMemory::zeroed(device, bytes, purpose)?;
+        let second = DeviceMemory::zeroed(device, bytes, purpose)?;
+        Ok(Self { first, second })
+    }
+
+    /// The first for even, the second for odd numbers.
+    pub fn by_parity(&self, number: usize) -> &DeviceMemory {
+        if number.is_multiple_of(2) { &self.first } else { &self.second }
+    }
+
+    /// The same stretch of both.
+    ///
+    /// # Errors
+    /// As [`DeviceMemory::slice`].
+    pub fn slices(&self, offset: usize, len: usize) -> Result<[Region; 2]> {
+        Ok([self.first.slice(offset, len)?, self.second.slice(offset, len)?])
+    }
+}
+
+/// What all layers share for one shape group.
+pub struct GroupBuffers {
+    pub mask: DeviceMemory,
+    pub indices: DeviceMemory,
+}
+
+impl GroupBuffers {
+    /// Allocates them, zeroed.
+    ///
+    /// # Errors
+    /// As [`DeviceMemory::zeroed`].
+    pub fn allocate(device: &Device, group: &Group) -> Result<Self> {
+        let name = |what: &str| format!("{what} of group {}", group.number);
+        Ok(Self {
+            mask: DeviceMemory::zeroed(device, 2 * group.rows * group.columns(), &name("mask"))?,
+            indices: DeviceMemory::zeroed(device, 4 * group.rows, &name("indices"))?,
+        })
+    }
+}
+
+/// Where a layer reads and writes in one shape group.
+pub struct Places<'a> {
+    pub group: &'a Group,
+    pub shared: &'a GroupBuffers,
+    pub input: &'a DeviceMemory,
+    pub output: &'a DeviceMemory,
+    /// Where the new K and V rows go.
+    pub rows: [Region; 2],
+}
+
+/// A decoder layer.
+pub struct Layer {
+    /// In the order of [`Geometry::decode`].
+    pub decode: Vec<Binding>,
+    /// In the order of [`Geometry::chunks`].
+    pub chunks: Vec<Binding>,
+    /// K and V of every token; zeroed, since even a masked slot must hold a finite number.
+    pub caches: Pair,
+    /// K and V of a chunk.
+    pub chunk_rows: Pair,
+}
+
+impl Layer {
+    /// Allocates what the layer needs; nothing is bound yet.
+    ///
+    /// # Errors
+    /// [`crate::fault::Fault::CardMemory`] or [`crate::fault::Fault::CardCall`].
+    pub fn new(device: &Device, engine: &Engine, geometry: &Geometry) -> Result<Self> {
+        let bindings =
+            |groups: &[Group]| groups.iter().map(|g| engine.binding(g.number)).collect::<Result<Vec<_>>>();
+        let bytes = |rows: usize| rows * geometry.row_bytes;
+        let name = engine.name();
+        Ok(Self {
+            decode: bindings(&geometry.decode)?,
+            chunks: bindings(&geometry.chunks)?,
+            caches: Pair::zeroed(device, bytes(geometry.cache_rows()), &format!("cache of {name}"))?,
+            chunk_rows: Pair::zeroed(device, bytes(geometry.chunk_rows()), &format!("rows of {name}"))?,
+        })
+    }
+
+    /// Binds all tensors of one shape group, each at the start of its buffer (except the K
+    /// and V rows) and with exactly the size the group demands.
+    ///
+    /// # Errors
+    /// As [`Binding::input`].
+    pub fn bind(
+        caches: &Pair,
+        binding: &mut Binding,
+        geometry: &Geometry,
+        places: &Places<'_>,
+    ) -> Result<()> {
+        let Ports { k_cache, v_cache, indices, input, mask, .. } = geometry.ports;
+        let group = places.group;
+        let [k, v] = caches.slices(0, group.history.max(1) * geometry.row_bytes)?;
+        let hidden = group.rows * geometry.hidden_bytes;
+        binding.input(k_cache, &k)?;
+        binding.input(v_cache, &v)?;
+        binding.input(indices, &places.shared.indices.whole())?;
+        binding.input(mask, &places.shared.mask.whole())?;
+        binding.input(input, &places.input.slice(0, hidden)?)?;
+        binding.output(geometry.ports.output, &places.output.slice(0, hidden)?)?;
+        bind_rows(binding, &geometry.ports, &places.rows)
+    }
+}
+
+/// Binds where the new K and V rows go.
+///
+/// # Errors
+/// As [`Binding::output`].
+pub fn bind_rows(binding: &mut Binding, ports: &Ports, rows: &[Region; 2]) -> Result<()> {
+    let [k, v] = rows;
+    binding.output(ports.k_out, k)?;
+    binding.output(ports.v_out, v)
+}

@@ -1,0 +1,186 @@
+//! From a model directory to a pipeline: engines onto the card, files verified meanwhile.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ScopedJoinHandle};
+
+use super::geometry::Geometry;
+use super::stack::Stack;
+use super::{PathMode, Pipeline, memory};
+use crate::axcl::{Device, Engine, Phase};
+use crate::fault::{Failure, Fault, Result};
+use crate::model::{Manifest, ModelDir};
+
+/// How a model is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    pub path: PathMode,
+    /// Use at most this many tokens of context.
+    pub context: Option<u32>,
+    /// Compare the files with their manifest.
+    pub verify: bool,
+}
+
+/// A loaded model.
+pub struct Loaded {
+    pub pipeline: Pipeline,
+    /// Card memory it takes, in bytes.
+    pub card_bytes: u64,
+}
+
+/// Loads `model`; `report` is told how many of how many steps are done and what comes next.
+/// Between two engines `stop` is asked whether to give up: then there is no pipeline.
+///
+/// # Errors
+/// [`Fault::CardMemory`] if it does not fit, [`Fault::ModelChecksum`] naming a damaged file,
+/// [`Fault::ModelInvalid`] and [`Fault::ModelEngine`] for engines that cannot be used,
+/// [`Fault::CardCall`] otherwise.
+pub fn load(
+    device: &Device,
+    model: &ModelDir,
+    how: Load,
+    stop: &dyn Fn() -> bool,
+    report: &mut dyn FnMut(u32, u32, &str),
+) -> Result<Option<Loaded>> {
+    let give_up = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let manifest = model.manifest().filter(|_| how.verify);
+        let verifier = manifest.map(|m| scope.spawn(|| verify(m, model.path(), &give_up)));
+        let loaded = load_engines(device, model, how, &mut Watch { stop, report, verifier });
+        give_up.store(true, Ordering::Release);
+        loaded
+    })
+}
+
+/// What a load keeps an eye on.
+struct Watch<'a, 'scope> {
+    stop: &'a dyn Fn() -> bool,
+    report: &'a mut dyn FnMut(u32, u32, &str),
+    verifier: Option<ScopedJoinHandle<'scope, Result<()>>>,
+}
+
+impl Watch<'_, '_> {
+    /// The verifier's verdict if it is there already, or if it must be.
+    fn verified(&mut self, wait: bool) -> Result<()> {
+        match self.verifier.take_if(|v| wait || v.is_finished()) {
+            None => Ok(()),
+            Some(verifier) => verifier
+                .join()
+                .unwrap_or_else(|_| Err(Failure::new(Fault::Internal, "the verifying thread panicked"))),
+        }
+    }
+}
+
+/// Compares every file with the manifest, as long as anyone cares.
+fn verify(manifest: &Manifest, directory: &Path, give_up: &AtomicBool) -> Result<()> {
+    for name in manifest.files() {
+        if give_up.load(Ordering::Acquire) {
+            break;
+        }
+        manifest.check(directory, name)?;
+    }
+    Ok(())
+}
+
+fn load_engines(
+    device: &Device,
+    model: &ModelDir,
+    how: Load,
+    watch: &mut Watch<'_, '_>,
+) -> Result<Option<Loaded>> {
+    let gauge = device.runtime().gauge();
+    gauge.enter(Phase::Load);
+    // The post engine first: it is the largest, and a file needs its size once more while
+    // it loads.
+    let files: Vec<PathBuf> =
+        std::iter::once(model.post_file()).chain((0..model.layers()).map(|i| model.layer_file(i))).collect();
+    let sizes: Vec<u64> = files.iter().map(|f| size(f)).collect::<Result<_>>()?;
+    let free = device.properties()?.free_memory;
+    memory::check(model.name(), memory::peak(&sizes, 0), free)?;
+
+    let steps = u32::try_from(files.len()).unwrap_or(u32::MAX).saturating_add(2);
+    let mut engines: Vec<Engine> = Vec::with_capacity(files.len());
+    let mut geometry: Option<Geometry> = None;
+    for (number, file) in files.iter().enumerate() {
+        watch.verified(false)?;
+        if (watch.stop)() {
+            return Ok(None);
+        }
+        let done = u32::try_from(number).unwrap_or(u32::MAX);
+        (watch.report)(done, steps, &file_name(file));
+        if let Some(next) = files.get(number + 1) {
+            read_ahead(next);
+        }
+        let engine = Engine::load(device, file)?;
+        // The first engine is the post engine, all others are layers.
+        if number > 0 {
+            let found = Geometry::read(engine.io(), engine.name())?;
+            check_geometry(&found, geometry.as_ref(), model, engine.name())?;
+            if geometry.is_none() {
+                let buffers = found.buffer_bytes(files.len() - 1);
+                let rest = sizes.get(number + 1..).unwrap_or_default();
+                memory::check(model.name(), memory::peak(rest, buffers), device.properties()?.free_memory)?;
+            }
+            geometry = Some(found);
+        }
+        engines.push(engine);
+    }
+    let (Some((post, layers)), Some(geometry)) = (engines.split_first(), geometry) else {
+        return Err(Failure::new(Fault::ModelInvalid, format!("{} has no layers", model.name())));
+    };
+    (watch.report)(steps.saturating_sub(2), steps, "buffers and self-test");
+    gauge.enter(Phase::SelfTest);
+    let stack = Stack::new(device, geometry, layers, post)?;
+    if stack.vocabulary() > model.vocabulary() {
+        let detail = format!(
+            "{}: {} logits, but the embedding table has {} rows",
+            post.name(),
+            stack.vocabulary(),
+            model.vocabulary()
+        );
+        return Err(Failure::new(Fault::ModelInvalid, detail));
+    }
+    let pipeline = Pipeline::new(stack, model.embeddings()?, how.path, how.context)?;
+    let card_bytes = free.saturating_sub(device.properties()?.free_memory);
+    gauge.enter(Phase::Verify);
+    (watch.report)(steps.saturating_sub(1), steps, "checksums");
+    watch.verified(true)?;
+    (watch.report)(steps, steps, "ready");
+    Ok(Some(Loaded { pipeline, card_bytes }))
+}
+
+fn check_geometry(found: &Geometry, first: Option<&Geometry>, model: &ModelDir, name: &str) -> Result<()> {
+    let invalid = |detail: String| Err(Failure::new(Fault::ModelInvalid, detail));
+    if found.hidden_bytes != model.hidden() * size_of::<half::bf16>() {
+        return invalid(format!(
+            "{name}: hidden states of {} bytes, but embeddings of {} values",
+            found.hidden_bytes,
+            model.hidden()
+        ));
+    }
+    match first {
+        Some(first) if first != found => {
+            invalid(format!("{name}: its tensors differ from those of the first layer"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn size(file: &Path) -> Result<u64> {
+    let metadata = std::fs::metadata(file);
+    metadata
+        .map(|m| m.len())
+        .map_err(|e| Failure::new(Fault::ModelMissing, format!("{}: {e}", file.display())))
+}
+
+/// Asks the kernel to have the next file in memory by the time it is needed. Only a hint.
+fn read_ahead(file: &Path) {
+    if let Ok(file) = File::open(file) {
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed);
+    }
+}
+
+fn file_name(file: &Path) -> String {
+    file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+}

@@ -1,0 +1,241 @@
+//! Tokens in, logits out, on the card.
+//!
+//! | to change | open |
+//! |---|---|
+//! | what an engine must look like | `geometry` |
+//! | what a token may look at | `mask` |
+//! | how prompts are cut, what is reused | `plan` |
+//! | which calls a token or a chunk costs | `stack` |
+//! | when the cheaper calls are trusted | `self_test` |
+//! | loading, verification | `load` |
+//! | whether a model fits the card | `memory` |
+
+mod geometry;
+mod layer;
+mod load;
+mod mask;
+mod memory;
+mod plan;
+mod post;
+mod self_test;
+mod stack;
+
+use std::time::Instant;
+
+use half::bf16;
+
+pub use load::{Load, Loaded, load};
+
+use self::plan::{Costs, Step};
+use self::self_test::Verdict;
+use self::stack::{Path, Stack};
+use crate::chat::TokenId;
+use crate::fault::{Failure, Fault, Result};
+use crate::model::Embeddings;
+
+/// Which path between host and card is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PathMode {
+    /// The copy-saving one where its self-test passes, the plain one otherwise.
+    #[default]
+    Auto,
+    Plain,
+    /// The copy-saving one, or no start at all.
+    CopySaving,
+}
+
+/// A loaded model with the conversation whose K and V are on the card.
+pub struct Pipeline {
+    stack: Stack,
+    embeddings: Embeddings,
+    context: usize,
+    chunked: bool,
+    costs: Costs,
+    /// Tokens whose K and V are on the card.
+    resident: Vec<TokenId>,
+    logits: Vec<bf16>,
+    previous: Vec<bf16>,
+    /// Whether unchanged logits are suspicious; no longer once a repetition confirmed them.
+    watch_stale: bool,
+    anomalies: u32,
+    hidden: Vec<u8>,
+}
+
+/// Anomalies of the copy-saving path until it is no longer used.
+const MOST_ANOMALIES: u32 = 3;
+
+impl Pipeline {
+    /// Tests the stack and makes it ready.
+    fn new(mut stack: Stack, embeddings: Embeddings, mode: PathMode, context: Option<u32>) -> Result<Self> {
+        let mut costs = Costs::default();
+        let Verdict { path, chunked } = self_test::run(&mut stack, &embeddings, mode, &mut costs)?;
+        if path == Path::Plain && mode == PathMode::Auto {
+            tracing::warn!("the copy-saving path differs from the plain one here: the plain one is used");
+        }
+        if !chunked {
+            tracing::warn!("chunks differ from single tokens here: prompts are read token by token");
+        }
+        tracing::info!(?path, chunked, break_even = costs.break_even(), "self-test passed");
+        let capacity = stack.geometry().capacity();
+        let context = context.map_or(capacity, |c| capacity.min(c as usize));
+        let vocabulary = stack.vocabulary();
+        Ok(Self {
+            stack,
+            embeddings,
+            context,
+            chunked,
+            costs,
+            resident: Vec::new(),
+            logits: vec![bf16::ZERO; vocabulary],
+            previous: vec![bf16::NAN; vocabulary],
+            watch_stale: true,
+            anomalies: 0,
+            hidden: Vec::new(),
+        })
+    }
+
+    /// Tokens of prompt and answer together.
+    pub fn context(&self) -> u32 {
+        u32::try_from(self.context).unwrap_or(u32::MAX)
+    }
+
+    /// Values of the logits.
+    pub fn vocabulary(&self) -> usize {
+        self.stack.vocabulary()
+    }
+
+    /// Whether the copy-saving path is in use.
+    pub fn copy_saving(&self) -> bool {
+        self.stack.path() == Path::CopySaving
+    }
+
+    /// Whether prompts are read in chunks.
+    pub fn chunked(&self) -> bool {
+        self.chunked
+    }
+
+    /// Tokens whose K and V are on the card.
+    pub fn position(&self) -> usize {
+        self.resident.len()
+    }
+
+    /// Prepares for `prompt`: keeps what the card already holds of its beginning and says
+    /// how many tokens that is. The rest is for [`Self::advance`].
+    pub fn begin(&mut self, prompt: &[TokenId]) -> usize {
+        let reused = plan::reusable(&self.resident, prompt);
+        self.resident.truncate(reused);
+        reused
+    }
+
+    /// Computes the next chunk or token of `pending` and says how many tokens that was.
+    /// When that is all of them, [`Self::logits`] are those behind the last.
+    ///
+    /// # Errors
+    /// [`Fault::ContextLength`] if there is no room, [`Fault::ModelInvalid`] for a token
+    /// without embedding, [`Fault::CardOutput`] for impossible logits, [`Fault::CardCall`].
+    pub fn advance(&mut self, pending: &[TokenId]) -> Result<usize> {
+        let position = self.resident.len();
+        let break_even = self.chunked.then(|| self.costs.break_even());
+        let step = plan::next(self.stack.geometry(), position, pending.len(), break_even);
+        let room = self.context.saturating_sub(position);
+        let step = step.filter(|_| room > 0).ok_or_else(|| {
+            Failure::new(Fault::ContextLength, format!("all {} tokens of the context are used", self.context))
+        })?;
+        let tokens = pending.get(..step.tokens().min(room)).unwrap_or(pending);
+        let last = tokens.len() == pending.len();
+        self.embed(tokens)?;
+        self.step(step, position, last)?;
+        if last {
+            self.judge(step, position)?;
+        }
+        self.resident.extend_from_slice(tokens);
+        Ok(tokens.len())
+    }
+
+    /// The logits behind the last token of the last [`Self::advance`] that computed all it
+    /// was given.
+    pub fn logits(&self) -> &[bf16] {
+        &self.logits
+    }
+
+    fn embed(&mut self, tokens: &[TokenId]) -> Result<()> {
+        self.hidden.clear();
+        for &token in tokens {
+            let row = self.embeddings.row(token).ok_or_else(|| {
+                Failure::new(Fault::ModelInvalid, format!("token {token} has no embedding"))
+            })?;
+            self.hidden.extend_from_slice(row);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: Step, position: usize, last: bool) -> Result<()> {
+        if last {
+            std::mem::swap(&mut self.logits, &mut self.previous);
+        }
+        self.run(step, position, last)
+    }
+
+    fn run(&mut self, step: Step, position: usize, last: bool) -> Result<()> {
+        let logits = last.then_some(self.logits.as_mut_slice());
+        let began = Instant::now();
+        match step {
+            Step::Token { group } => {
+                self.stack.token(group, position, &self.hidden, logits)?;
+                self.costs.token_took(began.elapsed());
+            }
+            Step::Chunk { group, .. } => {
+                self.stack.chunk(group, position, &self.hidden, logits)?;
+                self.costs.chunk_took(began.elapsed());
+            }
+        }
+        Ok(())
+    }
+
+    /// Asynchronous work fails silently: stale or impossible logits are all there is to see.
+    /// Then the run is repeated along the plain path, which reports failures.
+    fn judge(&mut self, step: Step, position: usize) -> Result<()> {
+        let stale = self.watch_stale && self.logits == self.previous;
+        let possible = self.logits.iter().all(|l| is_possible(*l));
+        if possible && !stale {
+            return Ok(());
+        }
+        tracing::warn!(position, possible, stale, "suspicious logits: repeating the step call by call");
+        let path = self.stack.path();
+        self.stack.bind(Path::Plain)?;
+        self.run(step, position, true)?;
+        if let Some(wrong) = self.logits.iter().position(|l| !is_possible(*l)) {
+            let value = self.logits.get(wrong).copied().unwrap_or_default();
+            let detail = format!("logit {wrong} behind token {position} is {value}");
+            return Err(Failure::new(Fault::CardOutput, detail));
+        }
+        if stale && self.logits == self.previous {
+            // The model does answer the same twice.
+            self.watch_stale = false;
+        } else {
+            self.anomalies += 1;
+        }
+        if self.anomalies < MOST_ANOMALIES { self.stack.bind(path) } else { Ok(()) }
+    }
+}
+
+/// Finite, and of a size real heads produce.
+fn is_possible(logit: bf16) -> bool {
+    const LIMIT: u16 = 0x4780; // bf16 65536
+    logit.to_bits() & 0x7fff < LIMIT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_logits_are_recognised() {
+        for value in [0.0, -40.25, 65280.0, -65280.0] {
+            assert!(is_possible(bf16::from_f32(value)), "{value}");
+        }
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 65536.0, -1e30] {
+            assert!(!is_possible(bf16::from_f32(value)), "{value}");
+        }
+    }
+}

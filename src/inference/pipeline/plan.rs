@@ -1,0 +1,142 @@
+//! How a prompt is cut into runs of the engines. Pure.
+
+use std::time::Duration;
+
+use super::geometry::{Geometry, Group};
+
+/// One run of all layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// One token, through this decode group (index into [`Geometry::decode`]).
+    Token { group: usize },
+    /// The next `tokens` tokens, through this chunk group (index into [`Geometry::chunks`]).
+    Chunk { group: usize, tokens: usize },
+}
+
+impl Step {
+    /// Tokens it takes.
+    pub fn tokens(self) -> usize {
+        match self {
+            Step::Token { .. } => 1,
+            Step::Chunk { tokens, .. } => tokens,
+        }
+    }
+}
+
+/// The next run for `pending` tokens behind `position` cached ones; `None` if there is
+/// nothing to do or no room. Chunks are used from `break_even` tokens on.
+pub fn next(geometry: &Geometry, position: usize, pending: usize, break_even: Option<usize>) -> Option<Step> {
+    let pending = pending.min(geometry.capacity().saturating_sub(position));
+    if pending == 0 {
+        return None;
+    }
+    if break_even.is_some_and(|least| pending >= least.max(2)) {
+        let mut fitting = geometry.chunks.iter().enumerate().filter(|(_, g)| g.history >= position);
+        if let Some((group, shape)) = fitting.next() {
+            return Some(Step::Chunk { group, tokens: pending.min(shape.rows) });
+        }
+    }
+    let group = geometry.decode.iter().position(|g: &Group| g.history >= position)?;
+    Some(Step::Token { group })
+}
+
+/// How long runs take, learnt while they are made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Costs {
+    token: Option<Duration>,
+    chunk: Option<Duration>,
+}
+
+impl Costs {
+    /// A token without logits took `time`.
+    pub fn token_took(&mut self, time: Duration) {
+        self.token = Some(blend(self.token, time));
+    }
+
+    /// A chunk took `time`; it takes about as long whether full or not.
+    pub fn chunk_took(&mut self, time: Duration) {
+        self.chunk = Some(blend(self.chunk, time));
+    }
+
+    /// From how many tokens on a chunk is the faster way.
+    pub fn break_even(&self) -> usize {
+        const UNKNOWN: usize = 4;
+        let (Some(token), Some(chunk)) = (self.token, self.chunk) else { return UNKNOWN };
+        let tokens = chunk.as_nanos().div_ceil(token.as_nanos().max(1));
+        usize::try_from(tokens).unwrap_or(usize::MAX).max(2)
+    }
+}
+
+fn blend(old: Option<Duration>, new: Duration) -> Duration {
+    old.map_or(new, |old| (old * 3 + new) / 4)
+}
+
+/// How many tokens of `prompt` need not be computed because `resident` begins with them.
+/// At least one is always computed: its logits are wanted.
+pub fn reusable(resident: &[u32], prompt: &[u32]) -> usize {
+    let common = resident.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+    common.min(prompt.len().saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::geometry::tests::layer;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn geometry() -> Geometry {
+        Geometry::read(&layer(&[0, 128, 256, 512]), "l").unwrap()
+    }
+
+    #[test]
+    fn the_smallest_group_that_sees_the_history_is_taken() {
+        let geometry = geometry();
+        let step = |position, pending| next(&geometry, position, pending, Some(4));
+        assert_eq!(step(0, 500), Some(Step::Chunk { group: 0, tokens: 128 }));
+        assert_eq!(step(1, 500), Some(Step::Chunk { group: 1, tokens: 128 }));
+        assert_eq!(step(300, 5), Some(Step::Chunk { group: 3, tokens: 5 }));
+        assert_eq!(step(300, 3), Some(Step::Token { group: 0 }));
+        // Behind the largest history, one by one.
+        assert_eq!(step(513, 500), Some(Step::Token { group: 0 }));
+        assert_eq!(step(2559, 1), None);
+        assert_eq!(next(&geometry, 0, 500, None), Some(Step::Token { group: 0 }));
+    }
+
+    #[test]
+    fn chunks_pay_from_where_they_are_faster() {
+        let mut costs = Costs::default();
+        assert_eq!(costs.break_even(), 4);
+        costs.token_took(Duration::from_millis(10));
+        costs.chunk_took(Duration::from_millis(45));
+        assert_eq!(costs.break_even(), 5);
+        costs.chunk_took(Duration::from_millis(5));
+        assert_eq!(costs.break_even(), 4);
+    }
+
+    #[test]
+    fn at_least_one_token_is_computed() {
+        assert_eq!(reusable(&[1, 2, 3], &[1, 2, 3]), 2);
+        assert_eq!(reusable(&[1, 2, 3], &[1, 2, 4, 5]), 2);
+        assert_eq!(reusable(&[1, 2, 3, 4], &[1, 2]), 1);
+        assert_eq!(reusable(&[], &[1]), 0);
+        assert_eq!(reusable(&[1], &[]), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn every_prompt_that_fits_is_covered_once(start in 0usize..2559, length in 1usize..2559, least in 2usize..200) {
+            let geometry = geometry();
+            let length = length.min(geometry.capacity() - start);
+            let (mut position, end) = (start, start + length);
+            while position < end {
+                let step = next(&geometry, position, end - position, Some(least)).unwrap();
+                if let Step::Chunk { group, tokens } = step {
+                    let group = geometry.chunks[group];
+                    prop_assert!(group.history >= position && tokens <= group.rows && tokens >= 2);
+                }
+                position += step.tokens();
+            }
+            prop_assert_eq!(position, end);
+        }
+    }
+}

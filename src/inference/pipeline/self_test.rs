@@ -1,0 +1,143 @@
+//! Which ways of computing this card may be trusted with.
+//!
+//! A few fixed tokens are computed one by one along the plain path; every other way must
+//! leave the same K and V rows and the same logits, to the bit. Shortcuts that depend on the
+//! runtime's version (binding in the middle of a cache, sharing buffers between engines,
+//! asynchronous order, chunks) thus prove themselves on each card before they are used.
+
+use std::time::Instant;
+
+use half::bf16;
+
+use super::PathMode;
+use super::plan::Costs;
+use super::stack::{Path, Stack};
+use crate::chat::TokenId;
+use crate::fault::{Failure, Fault, Result};
+use crate::model::Embeddings;
+
+/// What the test allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub path: Path,
+    /// Whether chunks may be used.
+    pub chunked: bool,
+}
+
+/// Tokens per run: two chunks, the second with history, then one token.
+const CHUNKS: [usize; 3] = [3, 2, 1];
+/// As [`CHUNKS`], one by one.
+const SINGLES: [usize; 6] = [1; 6];
+
+/// Tests the stack, leaving it on the path allowed and its caches empty. Learns `costs`.
+///
+/// # Errors
+/// [`Fault::SelfTest`] if `mode` insists on a path that fails; otherwise what the plain
+/// path answers.
+pub fn run(stack: &mut Stack, embeddings: &Embeddings, mode: PathMode, costs: &mut Costs) -> Result<Verdict> {
+    let mut trial = Trial { stack, embeddings, costs };
+    let verdict = trial.judge(mode)?;
+    if mode == PathMode::CopySaving && verdict.path == Path::Plain {
+        return Err(Failure::new(Fault::SelfTest, "the copy-saving path differs from the plain one"));
+    }
+    stack.bind(verdict.path)?;
+    stack.clear_rows(SINGLES.len())?;
+    Ok(verdict)
+}
+
+/// What a run leaves behind.
+#[derive(PartialEq)]
+struct Outcome {
+    rows: Vec<u8>,
+    logits: Vec<bf16>,
+}
+
+struct Trial<'a> {
+    stack: &'a mut Stack,
+    embeddings: &'a Embeddings,
+    costs: &'a mut Costs,
+}
+
+impl Trial<'_> {
+    fn judge(&mut self, mode: PathMode) -> Result<Verdict> {
+        let reference = self.run(Path::Plain, &SINGLES)?;
+        let chunks_exist = !self.stack.geometry().chunks.is_empty();
+        if mode != PathMode::Plain && self.agrees(Path::CopySaving, &SINGLES, &reference)? {
+            let chunked = chunks_exist && self.agrees(Path::CopySaving, &CHUNKS, &reference)?;
+            // Chunks may be wrong on this card, however they are moved: then single tokens
+            // still go the copy-saving way.
+            if chunked || !chunks_exist || !self.agrees(Path::Plain, &CHUNKS, &reference)? {
+                return Ok(Verdict { path: Path::CopySaving, chunked });
+            }
+            return Ok(Verdict { path: Path::Plain, chunked: true });
+        }
+        let chunked = chunks_exist && self.agrees(Path::Plain, &CHUNKS, &reference)?;
+        Ok(Verdict { path: Path::Plain, chunked })
+    }
+
+    /// Whether this way gives the reference's outcome. A card that refuses a shortcut has
+    /// failed the test, no more; if it is dead the plain path will say so.
+    fn agrees(&mut self, path: Path, runs: &[usize], reference: &Outcome) -> Result<bool> {
+        match self.run(path, runs) {
+            Ok(outcome) => Ok(outcome == *reference),
+            Err(failure) if failure.fault == Fault::CardCall => {
+                tracing::warn!(%failure, ?path, "self-test refused");
+                Ok(false)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn run(&mut self, path: Path, runs: &[usize]) -> Result<Outcome> {
+        let tokens: usize = runs.iter().sum();
+        let mut logits = vec![bf16::NAN; self.stack.vocabulary()];
+        self.stack.bind(path)?;
+        self.stack.clear_rows(tokens)?;
+        let mut position = 0;
+        for &count in runs {
+            let hidden = self.hidden(position, count)?;
+            let last = position + count == tokens;
+            let wanted = last.then_some(logits.as_mut_slice());
+            let began = Instant::now();
+            if count == 1 {
+                let group = self.stack.geometry().decode.iter().position(|g| g.history >= position);
+                self.stack.token(group.unwrap_or(0), position, &hidden, wanted)?;
+                if !last {
+                    self.costs.token_took(began.elapsed());
+                }
+            } else {
+                let group = self.stack.geometry().chunks.iter().position(|g| g.history >= position);
+                let Some(group) = group else {
+                    // No group looks back this far: single tokens prove what chunks there are.
+                    position += self.singly(position, count)?;
+                    continue;
+                };
+                self.stack.chunk(group, position, &hidden, wanted)?;
+                self.costs.chunk_took(began.elapsed());
+            }
+            position += count;
+        }
+        Ok(Outcome { rows: self.stack.cached_rows(tokens)?, logits })
+    }
+
+    fn singly(&mut self, position: usize, count: usize) -> Result<usize> {
+        for p in position..position + count {
+            let hidden = self.hidden(p, 1)?;
+            self.stack.token(0, p, &hidden, None)?;
+        }
+        Ok(count)
+    }
+
+    /// Embeddings of the test's tokens, spread over the vocabulary.
+    fn hidden(&self, position: usize, count: usize) -> Result<Vec<u8>> {
+        const STRIDE: usize = 7919;
+        let mut hidden = Vec::new();
+        for p in position..position + count {
+            let token = (13 + p * STRIDE) % self.stack.vocabulary().max(1);
+            let row = TokenId::try_from(token).ok().and_then(|t| self.embeddings.row(t));
+            let missing = || Failure::new(Fault::ModelInvalid, format!("token {token} has no embedding"));
+            hidden.extend_from_slice(row.ok_or_else(missing)?);
+        }
+        Ok(hidden)
+    }
+}

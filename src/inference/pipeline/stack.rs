@@ -1,0 +1,332 @@
+//! All layers and the post engine, run for one token or one chunk.
+//!
+//! Two paths compute the same. The **plain** one waits for every engine and copies its
+//! outputs where they belong. The **copy-saving** one lets each layer write its K and V row
+//! into the cache and its hidden state where the next layer reads, queues everything on one
+//! stream and waits once.
+
+use half::bf16;
+
+use super::geometry::{Geometry, Group};
+use super::layer::{GroupBuffers, Layer, Pair, Places, bind_rows};
+use super::mask;
+use super::post::Post;
+use crate::axcl::{Device, Engine, Stream};
+use crate::fault::{Failure, Fault, Result};
+
+/// How a run moves data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    Plain,
+    CopySaving,
+}
+
+/// A model on the card.
+pub struct Stack {
+    geometry: Geometry,
+    layers: Vec<Layer>,
+    post: Post,
+    hidden: Pair,
+    chunk_hidden: Pair,
+    /// K and V of one token, for the plain path.
+    rows: Pair,
+    /// In the order of [`Geometry::decode`] and [`Geometry::chunks`].
+    decode: Vec<Shared>,
+    chunks: Vec<Shared>,
+    stream: Stream,
+    path: Path,
+}
+
+struct Shared {
+    buffers: GroupBuffers,
+    /// The position whose mask the card holds, if it is known.
+    shown: Option<usize>,
+}
+
+fn shared(device: &Device, groups: &[Group]) -> Result<Vec<Shared>> {
+    let one = |group| Ok(Shared { buffers: GroupBuffers::allocate(device, group)?, shown: None });
+    groups.iter().map(one).collect()
+}
+
+fn no_group(number: usize) -> Failure {
+    Failure::new(Fault::Internal, format!("there is no shape group {number}"))
+}
+
+impl Stack {
+    /// Allocates all memory and binds the plain path.
+    ///
+    /// # Errors
+    /// [`Fault::CardMemory`], [`Fault::ModelInvalid`] or [`Fault::CardCall`].
+    pub fn new(device: &Device, geometry: Geometry, layers: &[Engine], post: &Engine) -> Result<Self> {
+        let hidden_bytes = geometry.hidden_bytes;
+        let mut stack = Self {
+            layers: layers.iter().map(|e| Layer::new(device, e, &geometry)).collect::<Result<_>>()?,
+            post: Post::new(device, post, hidden_bytes)?,
+            hidden: Pair::zeroed(device, hidden_bytes, "hidden state")?,
+            chunk_hidden: Pair::zeroed(device, hidden_bytes * geometry.chunk_rows(), "hidden states")?,
+            rows: Pair::zeroed(device, geometry.row_bytes, "rows of a token")?,
+            decode: shared(device, &geometry.decode)?,
+            chunks: shared(device, &geometry.chunks)?,
+            stream: Stream::create(device)?,
+            path: Path::Plain,
+            geometry,
+        };
+        stack.bind(Path::Plain)?;
+        Ok(stack)
+    }
+
+    /// The shapes.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// How many values the logits have.
+    pub fn vocabulary(&self) -> usize {
+        self.post.vocabulary()
+    }
+
+    /// The path in use.
+    pub fn path(&self) -> Path {
+        self.path
+    }
+
+    /// Switches to `path`; K and V already computed stay valid.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn bind(&mut self, path: Path) -> Result<()> {
+        let Self { geometry, layers, .. } = self;
+        for (number, layer) in layers.iter_mut().enumerate() {
+            // Copy-saving layers take turns between the two hidden buffers.
+            let turn = if path == Path::CopySaving { number } else { 0 };
+            for ((binding, group), shared) in layer.decode.iter_mut().zip(&geometry.decode).zip(&self.decode)
+            {
+                let rows = match path {
+                    Path::Plain => self.rows.slices(0, geometry.row_bytes)?,
+                    // Moved to the token's own row before each run.
+                    Path::CopySaving => layer.caches.slices(0, geometry.row_bytes)?,
+                };
+                let (input, output) = (self.hidden.by_parity(turn), self.hidden.by_parity(turn + 1));
+                let places = Places { group, shared: &shared.buffers, input, output, rows };
+                Layer::bind(&layer.caches, binding, geometry, &places)?;
+            }
+            for ((binding, group), shared) in layer.chunks.iter_mut().zip(&geometry.chunks).zip(&self.chunks)
+            {
+                let rows = layer.chunk_rows.slices(0, group.rows * geometry.row_bytes)?;
+                let (input, output) =
+                    (self.chunk_hidden.by_parity(turn), self.chunk_hidden.by_parity(turn + 1));
+                let places = Places { group, shared: &shared.buffers, input, output, rows };
+                Layer::bind(&layer.caches, binding, geometry, &places)?;
+            }
+        }
+        self.path = path;
+        let last = self.hidden.by_parity(self.last_turn()).whole();
+        self.post.read_from(&last)
+    }
+
+    /// Computes one token behind `position` cached ones; its embedding is `hidden`. Fills
+    /// `logits` where they are wanted.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn token(
+        &mut self,
+        group: usize,
+        position: usize,
+        hidden: &[u8],
+        logits: Option<&mut [bf16]>,
+    ) -> Result<()> {
+        self.hidden.first.whole().upload(hidden)?;
+        self.show_token(group, position)?;
+        match self.path {
+            Path::CopySaving => self.queue_token(group, position, logits),
+            Path::Plain => self.walk_token(group, position, logits),
+        }
+    }
+
+    fn queue_token(&mut self, group: usize, position: usize, logits: Option<&mut [bf16]>) -> Result<()> {
+        let row = self.geometry.row_bytes;
+        for layer in &mut self.layers {
+            let rows = layer.caches.slices(position * row, row)?;
+            let binding = layer.decode.get_mut(group).ok_or_else(|| no_group(group))?;
+            bind_rows(binding, &self.geometry.ports, &rows)?;
+            binding.execute_async(&self.stream)?;
+        }
+        if logits.is_some() {
+            self.post.engine().execute_async(&self.stream)?;
+        }
+        self.stream.synchronize()?;
+        logits.map_or(Ok(()), |logits| self.post.download(logits))
+    }
+
+    fn walk_token(&self, group: usize, position: usize, logits: Option<&mut [bf16]>) -> Result<()> {
+        let row = self.geometry.row_bytes;
+        let computed = self.rows.slices(0, row)?;
+        for layer in &self.layers {
+            layer.decode.get(group).ok_or_else(|| no_group(group))?.execute()?;
+            for (cache, row) in layer.caches.slices(position * row, row)?.iter().zip(&computed) {
+                cache.copy_from(row)?;
+            }
+            self.hidden.first.whole().copy_from(&self.hidden.second.whole())?;
+        }
+        self.finish(logits)
+    }
+
+    /// Computes the tokens whose embeddings are `hidden` behind `position` cached ones.
+    /// Fills `logits` with those of the last token where they are wanted.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn chunk(
+        &mut self,
+        group: usize,
+        position: usize,
+        hidden: &[u8],
+        logits: Option<&mut [bf16]>,
+    ) -> Result<()> {
+        let shape = *self.geometry.chunks.get(group).ok_or_else(|| no_group(group))?;
+        let tokens = hidden.len() / self.geometry.hidden_bytes;
+        let padding = (shape.rows * self.geometry.hidden_bytes).saturating_sub(hidden.len());
+        self.chunk_hidden.first.slice(0, hidden.len())?.upload(hidden)?;
+        if padding > 0 {
+            // What is left there from earlier might not be finite and would spoil the rest.
+            self.chunk_hidden.first.slice(hidden.len(), padding)?.fill(0)?;
+        }
+        self.show_chunk(group, &shape, position)?;
+        match self.path {
+            Path::CopySaving => self.queue_chunk(group, position, tokens, logits),
+            Path::Plain => self.walk_chunk(group, position, tokens, logits),
+        }
+    }
+
+    fn queue_chunk(
+        &self,
+        group: usize,
+        position: usize,
+        tokens: usize,
+        logits: Option<&mut [bf16]>,
+    ) -> Result<()> {
+        let row = self.geometry.row_bytes;
+        for layer in &self.layers {
+            layer.chunks.get(group).ok_or_else(|| no_group(group))?.execute_async(&self.stream)?;
+        }
+        // Copies wait for the engines here, not by the order of the stream alone: that
+        // order is documented for engines only.
+        self.stream.synchronize()?;
+        for layer in &self.layers {
+            let computed = layer.chunk_rows.slices(0, tokens * row)?;
+            for (cache, rows) in layer.caches.slices(position * row, tokens * row)?.iter().zip(&computed) {
+                cache.copy_from_async(rows, &self.stream)?;
+            }
+        }
+        self.stream.synchronize()?;
+        if logits.is_none() {
+            return Ok(());
+        }
+        self.pick_row(tokens)?;
+        self.finish(logits)
+    }
+
+    fn walk_chunk(
+        &self,
+        group: usize,
+        position: usize,
+        tokens: usize,
+        logits: Option<&mut [bf16]>,
+    ) -> Result<()> {
+        let row = self.geometry.row_bytes;
+        for layer in &self.layers {
+            layer.chunks.get(group).ok_or_else(|| no_group(group))?.execute()?;
+            let computed = layer.chunk_rows.slices(0, tokens * row)?;
+            for (cache, rows) in layer.caches.slices(position * row, tokens * row)?.iter().zip(&computed) {
+                cache.copy_from(rows)?;
+            }
+            self.chunk_hidden.first.whole().copy_from(&self.chunk_hidden.second.whole())?;
+        }
+        if logits.is_none() {
+            return Ok(());
+        }
+        self.pick_row(tokens)?;
+        self.finish(logits)
+    }
+
+    /// Hands the last of a chunk's hidden states to the post engine.
+    fn pick_row(&self, tokens: usize) -> Result<()> {
+        let (bytes, turn) = (self.geometry.hidden_bytes, self.last_turn());
+        let last = self.chunk_hidden.by_parity(turn).slice(tokens.saturating_sub(1) * bytes, bytes)?;
+        self.hidden.by_parity(turn).whole().copy_from(&last)
+    }
+
+    fn finish(&self, logits: Option<&mut [bf16]>) -> Result<()> {
+        let Some(logits) = logits else { return Ok(()) };
+        self.post.engine().execute()?;
+        self.post.download(logits)
+    }
+
+    /// Which hidden buffer holds the last layer's output.
+    fn last_turn(&self) -> usize {
+        match self.path {
+            Path::Plain => 0,
+            Path::CopySaving => self.layers.len(),
+        }
+    }
+
+    fn show_token(&mut self, group: usize, position: usize) -> Result<()> {
+        let shape = self.geometry.decode.get(group).ok_or_else(|| no_group(group))?;
+        let shared = self.decode.get_mut(group).ok_or_else(|| no_group(group))?;
+        shared.buffers.indices.whole().upload(&[index(position)])?;
+        let known = if self.path == Path::CopySaving { shared.shown } else { None };
+        if let Some(patch) = mask::patch(shape, known, position) {
+            shared.buffers.mask.slice(patch.start * 2, patch.values.len() * 2)?.upload(&patch.values)?;
+        }
+        shared.shown = Some(position);
+        Ok(())
+    }
+
+    fn show_chunk(&mut self, group: usize, shape: &Group, position: usize) -> Result<()> {
+        let shared = self.chunks.get_mut(group).ok_or_else(|| no_group(group))?;
+        // Padding rows get indices too: they must only be valid.
+        let last = self.geometry.capacity().saturating_sub(1);
+        let indices: Vec<u32> = (position..position + shape.rows).map(|p| index(p.min(last))).collect();
+        shared.buffers.indices.whole().upload(&indices)?;
+        if self.path == Path::Plain || shared.shown != Some(position) {
+            shared.buffers.mask.whole().upload(&mask::chunk(shape, position))?;
+        }
+        shared.shown = Some(position);
+        Ok(())
+    }
+
+    /// The first `tokens` K and V rows of every layer.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn cached_rows(&self, tokens: usize) -> Result<Vec<u8>> {
+        let bytes = tokens * self.geometry.row_bytes;
+        let mut all = Vec::with_capacity(self.layers.len() * 2 * bytes);
+        let mut part = vec![0_u8; bytes];
+        for layer in &self.layers {
+            for rows in layer.caches.slices(0, bytes)? {
+                rows.download(&mut part)?;
+                all.extend_from_slice(&part);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Forgets the first `tokens` K and V rows of every layer, and spoils the logits.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn clear_rows(&self, tokens: usize) -> Result<()> {
+        for layer in &self.layers {
+            for rows in layer.caches.slices(0, tokens * self.geometry.row_bytes)? {
+                rows.fill(0)?;
+            }
+        }
+        self.post.spoil()
+    }
+}
+
+fn index(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(u32::MAX)
+}

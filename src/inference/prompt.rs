@@ -1,0 +1,235 @@
+//! From a request to the tokens the model continues.
+
+use super::generation::{Beginning, Generation};
+use super::sampler::Settings;
+use super::stop::StopFilter;
+use super::think::ThinkFilter;
+use super::trim::{Size, cuts, remaining};
+use crate::chat::{Done, Finish, Input, Message, Overflow, Request, Role, Sampling, Think, TokenId};
+use crate::fault::{Failure, Fault, Result};
+use crate::model::Text;
+
+/// What a template puts around a message where that cannot be measured.
+const USUAL_OVERHEAD: u32 = 8;
+/// How often a single turn that is too long is shortened before it is given up.
+const SHORTENINGS: u32 = 24;
+
+/// A request, ready for the model.
+pub struct Prepared {
+    /// The prompt alone; tokens generated earlier (`resume`) follow it.
+    pub prompt: Vec<TokenId>,
+    /// Messages left out because the context is too short.
+    pub dropped_messages: u32,
+    /// The answer, with the tokens generated earlier taken over.
+    pub generation: Generation,
+    /// Where those tokens end the answer already: nothing is left to generate.
+    pub finished: Option<Done>,
+}
+
+/// Renders, tokenizes and, where it must, trims a request. `context` is the model's, in
+/// tokens; `resume` are the tokens already generated for this request.
+///
+/// # Errors
+/// [`Fault::RequestInvalid`] for parameters out of range, [`Fault::ContextLength`] where the
+/// conversation is too long and may not be trimmed, [`Fault::Template`] and
+/// [`Fault::Tokenizer`] from the model's side.
+pub fn prepare(
+    text: &Text,
+    defaults: &Sampling,
+    request: &Request,
+    context: u32,
+    resume: &[TokenId],
+) -> Result<Prepared> {
+    let settings = Settings::new(&request.sampling, defaults, text.vocabulary())?;
+    let stop = StopFilter::new(&request.sampling.stop)?;
+    let context = request.limits.context.map_or(context, |limit| limit.min(context));
+    let room = Room::new(context, request.limits.max_tokens);
+    let rendered = match &request.input {
+        Input::Raw(raw) => raw_prompt(text, raw, room, request.limits.overflow)?,
+        Input::Chat(messages) => {
+            let messages = text.with_system_prompt(messages);
+            chat_prompt(text, &messages, request.think, room, request.limits.overflow)?
+        }
+    };
+    let Rendered { tokens: prompt, think, dropped } = rendered;
+    let left = context.saturating_sub(length(&prompt));
+    let limit = request.limits.max_tokens.map_or(left, |most| most.min(left));
+    let mut generation = Generation::new(Beginning {
+        text,
+        settings,
+        stop,
+        think,
+        prompt: &prompt,
+        limit,
+        logprobs: request.logprobs.map(|n| n.min(20)),
+    });
+    let mut finished = resume.iter().find_map(|&token| generation.replay(token));
+    if finished.is_none() && limit == 0 {
+        finished = Some(Done { finish: Finish::Length, ..generation.cancel() });
+    }
+    Ok(Prepared { prompt, dropped_messages: dropped, generation, finished })
+}
+
+struct Rendered {
+    tokens: Vec<TokenId>,
+    think: ThinkFilter,
+    dropped: u32,
+}
+
+/// How the context is shared between prompt and answer.
+#[derive(Clone, Copy)]
+struct Room {
+    context: u32,
+    /// What a trimmed prompt may take.
+    prompt: u32,
+    /// The least distance between two cuts.
+    step: u32,
+}
+
+impl Room {
+    fn new(context: u32, max_tokens: Option<u32>) -> Self {
+        let quarter = context / 4;
+        let answer = max_tokens.map_or(quarter, |most| most.min(quarter)).max(1);
+        Self { context, prompt: context.saturating_sub(answer), step: quarter }
+    }
+
+    /// The refusal of a prompt that leaves no room for an answer.
+    fn too_long(self, tokens: u32) -> Failure {
+        Failure::new(
+            Fault::ContextLength,
+            format!("the prompt has {tokens} tokens, the context holds {} with the answer", self.context),
+        )
+    }
+}
+
+fn length(tokens: &[TokenId]) -> u32 {
+    u32::try_from(tokens.len()).unwrap_or(u32::MAX)
+}
+
+fn raw_prompt(text: &Text, raw: &str, room: Room, overflow: Overflow) -> Result<Rendered> {
+    let mut tokens = text.encode(raw, true)?;
+    let count = length(&tokens);
+    if overflow == Overflow::Error && count >= room.context {
+        return Err(room.too_long(count));
+    }
+    if overflow == Overflow::Trim && count > room.prompt {
+        // Keep the end, moving in steps as conversations do.
+        let excess = count - room.prompt;
+        let stepped = excess.div_ceil(room.step.max(1)).saturating_mul(room.step);
+        let drop = if stepped < count { stepped } else { excess };
+        let begin = text.encode("", true)?.len().min(tokens.len());
+        let end = begin.saturating_add(usize::try_from(drop).unwrap_or(usize::MAX)).min(tokens.len());
+        tokens.drain(begin..end);
+    }
+    if tokens.is_empty() {
+        return Err(Failure::new(Fault::RequestInvalid, "the prompt is empty"));
+    }
+    Ok(Rendered { tokens, think: ThinkFilter::none(), dropped: 0 })
+}
+
+fn chat_prompt(
+    text: &Text,
+    messages: &[Message],
+    think: Think,
+    room: Room,
+    overflow: Overflow,
+) -> Result<Rendered> {
+    if messages.is_empty() {
+        return Err(Failure::new(Fault::RequestInvalid, "there are no messages"));
+    }
+    let attempt = |messages: &[Message], dropped: usize| -> Result<Rendered> {
+        let rendered = text.render(messages, think)?;
+        Ok(Rendered {
+            tokens: text.encode(&rendered, false)?,
+            think: ThinkFilter::after(&rendered),
+            dropped: u32::try_from(dropped).unwrap_or(u32::MAX),
+        })
+    };
+    if overflow == Overflow::Error {
+        let whole = attempt(messages, 0)?;
+        let count = length(&whole.tokens);
+        return if count < room.context { Ok(whole) } else { Err(room.too_long(count)) };
+    }
+    let is_system = |m: &&Message| matches!(m.role, Role::System | Role::Developer);
+    let (system, turns) = messages.split_at(messages.iter().take_while(is_system).count());
+    let overhead = overhead(text);
+    let size = |message: &Message| -> Result<Size> {
+        let mut tokens = text.count(&message.content)?.saturating_add(overhead);
+        for call in &message.tool_calls {
+            tokens = tokens.saturating_add(text.count(&call.arguments)?.saturating_add(overhead));
+        }
+        Ok(Size { tokens, begins_turn: message.role == Role::User })
+    };
+    let sizes: Vec<Size> = turns.iter().map(size).collect::<Result<_>>()?;
+    let fixed: Vec<Size> = system.iter().map(size).collect::<Result<_>>()?;
+    let places = cuts(&sizes, room.step);
+    for &cut in &places {
+        let kept = turns.get(cut..).unwrap_or_default();
+        // Estimates are near; what certainly cannot fit is not rendered.
+        let estimate = remaining(&fixed, 0) + remaining(&sizes, cut);
+        if estimate > u64::from(room.prompt) * 5 / 4 + 64 {
+            continue;
+        }
+        let rendered = attempt(&[system, kept].concat(), cut)?;
+        if length(&rendered.tokens) <= room.prompt {
+            return Ok(rendered);
+        }
+    }
+    let newest = places.last().copied().unwrap_or(0);
+    let mut kept = [system, turns.get(newest..).unwrap_or_default()].concat();
+    for _ in 0..SHORTENINGS {
+        let rendered = attempt(&kept, newest)?;
+        let count = length(&rendered.tokens);
+        if count <= room.prompt {
+            return Ok(rendered);
+        }
+        if !shorten_longest(text, &mut kept, count - room.prompt)? {
+            return Err(room.too_long(count));
+        }
+    }
+    Err(room.too_long(length(&attempt(&kept, newest)?.tokens)))
+}
+
+/// Takes tokens off the longest message: a system message loses its end, any other its
+/// beginning. `false` where there is nothing left to take.
+fn shorten_longest(text: &Text, messages: &mut [Message], excess: u32) -> Result<bool> {
+    let mut longest: Option<(u32, &mut Message)> = None;
+    for message in messages.iter_mut() {
+        let count = text.count(&message.content)?;
+        if longest.as_ref().is_none_or(|(most, _)| count > *most) {
+            longest = Some((count, message));
+        }
+    }
+    let Some((count, message)) = longest.filter(|(count, _)| *count > 0) else { return Ok(false) };
+    // One message does not pay for all: others may be as long.
+    let keep = count.saturating_sub(excess.saturating_add(2)).max(count / 2);
+    let tokens = text.encode(&message.content, false)?;
+    let keep = usize::try_from(keep).unwrap_or(usize::MAX).min(tokens.len().saturating_sub(1));
+    let part = if matches!(message.role, Role::System | Role::Developer) {
+        tokens.get(..keep)
+    } else {
+        tokens.get(tokens.len() - keep..)
+    };
+    let bytes: Vec<u8> =
+        part.unwrap_or_default().iter().flat_map(|&t| text.pieces().bytes(t)).copied().collect();
+    // Half characters at the cut go.
+    message.content = bytes.utf8_chunks().map(|chunk| chunk.valid()).collect();
+    Ok(true)
+}
+
+/// What the template puts around one message, in tokens.
+fn overhead(text: &Text) -> u32 {
+    let measure = || -> Result<u32> {
+        let user = Message::text(Role::User, "a");
+        let turn = [user.clone(), Message::text(Role::Assistant, "a"), user.clone()];
+        let length_of =
+            |messages: &[Message]| -> Result<u32> { text.count(&text.render(messages, Think::Default)?) };
+        let two = length_of(&turn)?.saturating_sub(length_of(&[user])?);
+        Ok((two / 2).saturating_sub(text.count("a")?))
+    };
+    measure().unwrap_or(USUAL_OVERHEAD)
+}
+
+#[cfg(test)]
+#[path = "prompt_tests.rs"]
+mod tests;

@@ -1,0 +1,255 @@
+//! Chooses the next token: a pure function of logits, history, parameters, seed and position.
+
+use std::collections::{HashMap, VecDeque};
+
+use half::bf16;
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::candidates::{Bucket, Candidates};
+use super::histogram::{Histogram, logprobs};
+use crate::chat::{Sampling, TokenId, TokenLogprobs};
+use crate::fault::{Failure, Fault, Result};
+use crate::model::Pieces;
+
+/// How far back the penalties look where nobody says.
+const REPEAT_LAST_N: i32 = 64;
+/// A bias this low bans a token, as OpenAI's API has it.
+const BAN: f32 = -100.0;
+/// Keeps these random numbers apart from those of other programs with the same seed.
+const DOMAIN: &[u8; 24] = b"llm8850 sampler stream 1";
+
+/// Every parameter decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    temperature: f32,
+    top_k: u32,
+    top_p: f32,
+    min_p: f32,
+    typical_p: f32,
+    repeat_penalty: f32,
+    repeat_last_n: i32,
+    frequency_penalty: f32,
+    presence_penalty: f32,
+    logit_bias: HashMap<TokenId, f32>,
+    seed: u64,
+}
+
+impl Settings {
+    /// The request's values, then the model's, then neutral ones.
+    ///
+    /// # Errors
+    /// [`Fault::RequestInvalid`] for values that are no numbers, for a repeat penalty that is
+    /// not positive, and for biased tokens the vocabulary does not have.
+    pub fn new(request: &Sampling, model: &Sampling, vocabulary: usize) -> Result<Self> {
+        let invalid = |what: String| Failure::new(Fault::RequestInvalid, what);
+        let number = |name: &str, ours: Option<f32>, theirs: Option<f32>, neutral: f32| {
+            let value = ours.or(theirs).unwrap_or(neutral);
+            if value.is_finite() { Ok(value) } else { Err(invalid(format!("{name} is {value}"))) }
+        };
+        let repeat_penalty = number("repeat_penalty", request.repeat_penalty, model.repeat_penalty, 1.0)?;
+        if repeat_penalty <= 0.0 {
+            return Err(invalid(format!("repeat_penalty is {repeat_penalty}, it must be above 0")));
+        }
+        let mut logit_bias = HashMap::new();
+        for &(token, bias) in &request.logit_bias {
+            if usize::try_from(token).map_or(true, |id| id >= vocabulary) {
+                return Err(invalid(format!(
+                    "logit_bias names token {token}, the vocabulary has {vocabulary}"
+                )));
+            }
+            let bias = number("a logit_bias", Some(bias), None, 0.0)?;
+            logit_bias.insert(token, if bias <= BAN { f32::NEG_INFINITY } else { bias });
+        }
+        Ok(Self {
+            temperature: number("temperature", request.temperature, model.temperature, 1.0)?,
+            top_k: request.top_k.or(model.top_k).unwrap_or(0),
+            top_p: number("top_p", request.top_p, model.top_p, 1.0)?,
+            min_p: number("min_p", request.min_p, model.min_p, 0.0)?,
+            typical_p: number("typical_p", request.typical_p, model.typical_p, 1.0)?,
+            repeat_penalty,
+            repeat_last_n: request.repeat_last_n.or(model.repeat_last_n).unwrap_or(REPEAT_LAST_N),
+            frequency_penalty: number(
+                "frequency_penalty",
+                request.frequency_penalty,
+                model.frequency_penalty,
+                0.0,
+            )?,
+            presence_penalty: number(
+                "presence_penalty",
+                request.presence_penalty,
+                model.presence_penalty,
+                0.0,
+            )?,
+            logit_bias,
+            seed: request.seed.or(model.seed).unwrap_or(0),
+        })
+    }
+
+    fn penalises(&self) -> bool {
+        self.repeat_last_n != 0
+            && (self.repeat_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0)
+    }
+}
+
+/// The chain of one request, with the tokens the penalties look at.
+pub struct Sampler {
+    settings: Settings,
+    histogram: Histogram,
+    /// The last `repeat_last_n` tokens, oldest first; only where penalties need them.
+    recent: VecDeque<TokenId>,
+    counts: HashMap<TokenId, u32>,
+}
+
+impl Sampler {
+    /// For an answer to `prompt`.
+    pub fn new(settings: Settings, prompt: &[TokenId]) -> Self {
+        let mut sampler =
+            Self { settings, histogram: Histogram::new(), recent: VecDeque::new(), counts: HashMap::new() };
+        for &token in prompt {
+            sampler.accept(token);
+        }
+        sampler
+    }
+
+    /// Adds a token to the history.
+    pub fn accept(&mut self, token: TokenId) {
+        if !self.settings.penalises() {
+            return;
+        }
+        *self.counts.entry(token).or_insert(0) += 1;
+        self.recent.push_back(token);
+        let limit = usize::try_from(self.settings.repeat_last_n).unwrap_or(usize::MAX);
+        while self.recent.len() > limit {
+            if let Some(oldest) = self.recent.pop_front()
+                && let Some(count) = self.counts.get_mut(&oldest)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(&oldest);
+                }
+            }
+        }
+    }
+
+    /// Chooses the token at `position` of the answer, counted from 0, and with `top` also
+    /// gives its log-probability and those of that many alternatives.
+    ///
+    /// # Errors
+    /// [`Fault::CardOutput`] for impossible logits, [`Fault::RequestInvalid`] where
+    /// `logit_bias` bans every token.
+    pub fn choose(
+        &mut self,
+        logits: &[bf16],
+        position: u32,
+        top: Option<u8>,
+        pieces: &Pieces,
+    ) -> Result<(TokenId, Option<TokenLogprobs>)> {
+        self.histogram.fill(logits)?;
+        let altered = self.altered(logits);
+        let report =
+            |histogram: &Histogram, token| top.map(|n| logprobs(histogram, logits, token, n, pieces));
+        if altered.is_empty() {
+            let token = self.narrow(&altered, logits, position)?;
+            return Ok((token, report(&self.histogram, token)));
+        }
+        for &(token, _) in &altered {
+            if let Some(&logit) = at(logits, token) {
+                self.histogram.remove(logit);
+            }
+        }
+        let token = self.narrow(&altered, logits, position)?;
+        if top.is_some() {
+            self.histogram.fill(logits)?;
+        }
+        Ok((token, report(&self.histogram, token)))
+    }
+
+    /// Tokens whose logit is not the card's, ascending, with the logit they have instead.
+    fn altered(&self, logits: &[bf16]) -> Vec<(TokenId, f32)> {
+        let settings = &self.settings;
+        let unseen = settings.logit_bias.keys().filter(|token| !self.counts.contains_key(token));
+        let mut altered: Vec<(TokenId, f32)> = self
+            .counts
+            .keys()
+            .chain(unseen)
+            .filter_map(|&token| {
+                let mut logit = at(logits, token)?.to_f32();
+                logit += settings.logit_bias.get(&token).copied().unwrap_or(0.0);
+                if let Some(&count) = self.counts.get(&token) {
+                    if logit > 0.0 {
+                        logit /= settings.repeat_penalty;
+                    } else {
+                        logit *= settings.repeat_penalty;
+                    }
+                    #[allow(clippy::cast_precision_loss)]
+                    let count = count as f32;
+                    logit -= count * settings.frequency_penalty + settings.presence_penalty;
+                }
+                Some((token, logit))
+            })
+            .collect();
+        altered.sort_unstable_by_key(|&(token, _)| token);
+        altered
+    }
+
+    /// Runs the chain; the histogram must hold the logits without the altered ones.
+    fn narrow(&self, altered: &[(TokenId, f32)], logits: &[bf16], position: u32) -> Result<TokenId> {
+        let settings = &self.settings;
+        let buckets = self.histogram.values().map(|(logit, count)| Bucket { logit, count });
+        let single = altered.iter().map(|&(_, logit)| Bucket { logit, count: 1 });
+        let mut candidates = Candidates::new(buckets.chain(single).collect());
+        let banned = || Failure::new(Fault::RequestInvalid, "logit_bias bans every token");
+        let (logit, index) = if settings.temperature <= 0.0 {
+            (candidates.best().ok_or_else(banned)?, 0)
+        } else {
+            candidates.top_k(settings.top_k);
+            candidates.typical_p(f64::from(settings.typical_p));
+            candidates.top_p(f64::from(settings.top_p));
+            candidates.min_p(f64::from(settings.min_p));
+            let u = uniform(settings.seed, position);
+            candidates.draw(f64::from(settings.temperature), u).ok_or_else(banned)?
+        };
+        nth(altered, logits, logit, index)
+            .ok_or_else(|| Failure::new(Fault::Internal, "the sampler chose a token that is not there"))
+    }
+}
+
+fn at(logits: &[bf16], token: TokenId) -> Option<&bf16> {
+    logits.get(usize::try_from(token).ok()?)
+}
+
+/// The token with the `index`-th lowest id among those that have `logit`.
+fn nth(altered: &[(TokenId, f32)], logits: &[bf16], logit: f32, mut index: u32) -> Option<TokenId> {
+    let mut altered = altered.iter().peekable();
+    for (token, raw) in (0..).zip(logits) {
+        let value = match altered.next_if(|&&(id, _)| id == token) {
+            Some(&(_, value)) => value,
+            None => raw.to_f32(),
+        };
+        if value == logit {
+            if index == 0 {
+                return Some(token);
+            }
+            index -= 1;
+        }
+    }
+    None
+}
+
+/// The random number of [0, 1) that belongs to a position; 53 bits, the same everywhere.
+fn uniform(seed: u64, position: u32) -> f64 {
+    let mut key = [0; 32];
+    let (head, tail) = key.split_at_mut(8);
+    head.copy_from_slice(&seed.to_le_bytes());
+    tail.copy_from_slice(DOMAIN);
+    let mut generator = ChaCha12Rng::from_seed(key);
+    generator.set_word_pos(u128::from(position) * 2);
+    #[allow(clippy::cast_precision_loss)]
+    let bits = (generator.next_u64() >> 11) as f64;
+    bits / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+#[path = "sampler_tests.rs"]
+mod tests;

@@ -1,0 +1,150 @@
+//! `manifest.json`: length and CRC-32 of every file of a package.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path};
+
+use serde::Deserialize;
+
+use crate::fault::{Failure, Fault, Result};
+
+/// The file's name inside a model directory.
+pub const MANIFEST_FILE: &str = "manifest.json";
+
+/// Bytes read at a time: large enough for the disk, small enough for the cache.
+const CHUNK: usize = 1 << 20;
+
+#[derive(Deserialize)]
+struct ManifestFile {
+    version: u32,
+    files: BTreeMap<String, Entry>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Entry {
+    bytes: u64,
+    /// Eight hexadecimal digits.
+    crc32: String,
+}
+
+/// What the files of a model directory must be.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    files: BTreeMap<String, (u64, u32)>,
+}
+
+impl Manifest {
+    /// Reads `dir/manifest.json`; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Fault::ModelInvalid`] where it is not a manifest of a known version, or names
+    /// files outside the directory.
+    pub fn open(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(MANIFEST_FILE);
+        let invalid = |what: String| Failure::new(Fault::ModelInvalid, format!("{}: {what}", path.display()));
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Failure::new(Fault::ModelMissing, format!("{}: {e}", path.display()))),
+        };
+        let file: ManifestFile = serde_json::from_str(&text).map_err(|e| invalid(e.to_string()))?;
+        if file.version != 1 {
+            return Err(invalid(format!("version {} is not known, only 1", file.version)));
+        }
+        let mut files = BTreeMap::new();
+        for (name, entry) in file.files {
+            if !Path::new(&name).components().all(|c| matches!(c, Component::Normal(_))) {
+                return Err(invalid(format!("\"{name}\" leads out of the directory")));
+            }
+            let crc = Some(&entry.crc32)
+                .filter(|digits| digits.len() == 8)
+                .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+                .ok_or_else(|| invalid(format!("the crc32 of \"{name}\" is not eight hexadecimal digits")))?;
+            files.insert(name, (entry.bytes, crc));
+        }
+        Ok(Some(Self { files }))
+    }
+
+    /// The names of all files, relative to the directory.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
+    }
+
+    /// Reads `dir/name` once and compares length and CRC-32.
+    ///
+    /// # Errors
+    /// [`Fault::ModelChecksum`] where they differ or the manifest does not list the file,
+    /// [`Fault::ModelMissing`] where it cannot be read; both name the file.
+    pub fn check(&self, dir: &Path, name: &str) -> Result<()> {
+        let differs = |what: String| Failure::new(Fault::ModelChecksum, format!("{name}: {what}"));
+        let missing = |e: std::io::Error| Failure::new(Fault::ModelMissing, format!("{name}: {e}"));
+        let &(bytes, crc) =
+            self.files.get(name).ok_or_else(|| differs("not listed in the manifest".to_owned()))?;
+        let mut file = File::open(dir.join(name)).map_err(missing)?;
+        let length = file.metadata().map_err(missing)?.len();
+        if length != bytes {
+            return Err(differs(format!("{length} bytes, the manifest says {bytes}")));
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let n = match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(missing(e)),
+            };
+            hasher.update(buffer.get(..n).unwrap_or_default());
+        }
+        let found = hasher.finalize();
+        if found != crc {
+            return Err(differs(format!("CRC-32 {found:08x}, the manifest says {crc:08x}")));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(manifest: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.bin"), b"123456789").unwrap();
+        std::fs::write(dir.path().join(MANIFEST_FILE), manifest).unwrap();
+        dir
+    }
+
+    #[test]
+    fn an_undamaged_file_passes_and_a_damaged_one_is_named() {
+        // cbf43926 is the check value every description of CRC-32 gives.
+        let dir = written(r#"{"version":1,"files":{"a.bin":{"bytes":9,"crc32":"cbf43926"}}}"#);
+        let manifest = Manifest::open(dir.path()).unwrap().unwrap();
+        assert_eq!(manifest.files().collect::<Vec<_>>(), ["a.bin"]);
+        manifest.check(dir.path(), "a.bin").unwrap();
+
+        std::fs::write(dir.path().join("a.bin"), b"123456780").unwrap();
+        let failure = manifest.check(dir.path(), "a.bin").unwrap_err();
+        assert_eq!(failure.fault, Fault::ModelChecksum);
+        assert!(failure.detail.starts_with("a.bin: CRC-32"), "{}", failure.detail);
+
+        std::fs::write(dir.path().join("a.bin"), b"12345678").unwrap();
+        let failure = manifest.check(dir.path(), "a.bin").unwrap_err();
+        assert!(failure.detail.contains("8 bytes, the manifest says 9"), "{}", failure.detail);
+    }
+
+    #[test]
+    fn names_that_leave_the_directory_and_unknown_versions_are_refused() {
+        for text in [
+            r#"{"version":1,"files":{"../a":{"bytes":9,"crc32":"cbf43926"}}}"#,
+            r#"{"version":1,"files":{"/a":{"bytes":9,"crc32":"cbf43926"}}}"#,
+            r#"{"version":2,"files":{}}"#,
+            r#"{"version":1,"files":{"a":{"bytes":9,"crc32":"cbf4392"}}}"#,
+            r#"{"version":1"#,
+        ] {
+            let dir = written(text);
+            assert_eq!(Manifest::open(dir.path()).unwrap_err().fault, Fault::ModelInvalid, "{text}");
+        }
+    }
+}

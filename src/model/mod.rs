@@ -1,0 +1,23 @@
+//! The vendor's model directory: what it consists of, checked, and its text side
+//! (tokenizer and chat template). Formats are described in `docs/model-packages.md`.
+
+mod bpe;
+mod calendar;
+mod description;
+mod directory;
+mod embeddings;
+mod manifest;
+mod pieces;
+mod sampling_file;
+mod template;
+mod text;
+mod tokenizer_files;
+mod vendor_vocabulary;
+
+pub use description::Descriptor;
+pub use directory::ModelDir;
+pub use embeddings::Embeddings;
+pub use manifest::Manifest;
+pub use pieces::Pieces;
+pub use template::{Globals, Template};
+pub use text::Text;

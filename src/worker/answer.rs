@@ -1,0 +1,114 @@
+//! One request's answer, from messages to the last token.
+
+use std::time::{Duration, Instant};
+
+use super::inbox::Job;
+use crate::axcl::{Gauge, Phase};
+use crate::chat::{Done, Event, Started, Timings, Token, TokenId};
+use crate::fault::Result;
+use crate::inference::pipeline::Pipeline;
+use crate::inference::{Prepared, Step, prepare};
+use crate::model::ModelDir;
+
+/// Answers `job`, handing each event to `send`. A cancellation takes effect within one
+/// token or one chunk of the prompt; so does `stop`, after which nothing more is sent: the
+/// next worker resumes the answer.
+///
+/// # Errors
+/// What `prepare` and the pipeline say; nothing is sent about it.
+pub fn answer(
+    pipeline: &mut Pipeline,
+    model: &ModelDir,
+    gauge: &Gauge,
+    job: &Job,
+    stop: &dyn Fn() -> bool,
+    send: &mut dyn FnMut(Event),
+) -> Result<()> {
+    gauge.enter(Phase::Prefill);
+    let began = Instant::now();
+    let prepared =
+        prepare(model.text(), model.sampling_defaults(), &job.request, pipeline.context(), &job.resume)?;
+    let Prepared { prompt, dropped_messages, mut generation, finished } = prepared;
+    let prompt_tokens = count(&prompt);
+    let mut tokens = prompt;
+    tokens.extend_from_slice(&job.resume);
+    let reused = pipeline.begin(&tokens);
+    let mut clock = Clock { cached_tokens: narrow(reused).min(prompt_tokens), ..Clock::default() };
+    send(Event::Started(Started { prompt_tokens, cached_tokens: clock.cached_tokens, dropped_messages }));
+    if let Some(done) = finished {
+        send(Event::Done(clock.complete(done)));
+        return Ok(());
+    }
+
+    let mut pending = tokens.get(reused..).unwrap_or_default();
+    while !pending.is_empty() {
+        if stop() {
+            return Ok(());
+        }
+        if job.is_cancelled() {
+            clock.prefill = began.elapsed();
+            send(Event::Done(clock.complete(generation.cancel())));
+            return Ok(());
+        }
+        let computed = pipeline.advance(pending)?;
+        pending = pending.get(computed..).unwrap_or_default();
+    }
+    clock.prefill = began.elapsed();
+
+    gauge.enter(Phase::Decode);
+    let began = Instant::now();
+    let done = loop {
+        let token = match generation.next(pipeline.logits())? {
+            Step::Done(done) => break done,
+            Step::Last(token, done) => {
+                send(Event::Token(token));
+                break done;
+            }
+            Step::Token(token) => next_token(token, send),
+        };
+        if stop() {
+            return Ok(());
+        }
+        if job.is_cancelled() {
+            break generation.cancel();
+        }
+        pipeline.advance(&[token])?;
+    };
+    clock.decode = began.elapsed();
+    send(Event::Done(clock.complete(done)));
+    Ok(())
+}
+
+fn next_token(token: Token, send: &mut dyn FnMut(Event)) -> TokenId {
+    let id = token.id;
+    send(Event::Token(token));
+    id
+}
+
+/// What the generation cannot know about its end.
+#[derive(Default)]
+struct Clock {
+    cached_tokens: u32,
+    prefill: Duration,
+    decode: Duration,
+}
+
+impl Clock {
+    fn complete(&self, mut done: Done) -> Done {
+        done.usage.cached_tokens = self.cached_tokens;
+        done.timings = Timings { prefill_us: micros(self.prefill), decode_us: micros(self.decode) };
+        done
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn count(tokens: &[TokenId]) -> u32 {
+    narrow(tokens.len())
+}
+
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,155 @@
+//! What the I/O thread leaves for the card thread: requests, cancellations, the stop.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::chat::{Request, RequestId, TokenId};
+
+/// A request to answer.
+pub struct Job {
+    pub id: RequestId,
+    pub request: Box<Request>,
+    /// Tokens of its answer that earlier workers generated.
+    pub resume: Vec<TokenId>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Job {
+    /// A job nobody cancelled yet.
+    pub fn new(id: RequestId, request: Box<Request>, resume: Vec<TokenId>) -> Self {
+        Self { id, request, resume, cancelled: Arc::default() }
+    }
+
+    /// Whether the client no longer wants it.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+}
+
+/// Shared between the threads of a worker.
+#[derive(Default)]
+pub struct Inbox {
+    state: Mutex<State>,
+    changed: Condvar,
+    stopped: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    /// Of every job queued or under way.
+    cancelled: HashMap<RequestId, Arc<AtomicBool>>,
+}
+
+impl Inbox {
+    /// Queues a job; `false` if one of its id is queued or under way.
+    pub fn push(&self, job: Job) -> bool {
+        let mut state = self.state();
+        if state.cancelled.contains_key(&job.id) {
+            return false;
+        }
+        state.cancelled.insert(job.id, Arc::clone(&job.cancelled));
+        state.queue.push_back(job);
+        self.changed.notify_all();
+        true
+    }
+
+    /// The next job, waited for; `None` once a stop was asked for.
+    pub fn next(&self) -> Option<Job> {
+        let mut state = self.state();
+        loop {
+            if self.is_stopped() {
+                return None;
+            }
+            if let Some(job) = state.queue.pop_front() {
+                return Some(job);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The job of this id is over: it can no longer be cancelled.
+    pub fn finished(&self, id: RequestId) {
+        self.state().cancelled.remove(&id);
+    }
+
+    /// Marks the job of this id, if it is queued or under way.
+    pub fn cancel(&self, id: RequestId) {
+        if let Some(flag) = self.state().cancelled.get(&id) {
+            flag.store(true, Ordering::Release);
+        }
+    }
+
+    /// Asks the worker to stop.
+    pub fn stop(&self) {
+        let _state = self.state();
+        self.stopped.store(true, Ordering::Release);
+        self.changed.notify_all();
+    }
+
+    /// Whether a stop was asked for.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Waits until a stop is asked for.
+    pub fn wait_for_stop(&self) {
+        let mut state = self.state();
+        while !self.is_stopped() {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{Input, Limits, Sampling, Think};
+
+    fn job(id: u64) -> Job {
+        let request = Request {
+            input: Input::Raw(String::new()),
+            sampling: Sampling::default(),
+            limits: Limits::default(),
+            think: Think::Default,
+            logprobs: None,
+        };
+        Job::new(RequestId(id), Box::new(request), Vec::new())
+    }
+
+    #[test]
+    fn jobs_come_in_order_and_can_be_cancelled_until_they_are_over() {
+        let inbox = Inbox::default();
+        assert!(inbox.push(job(1)));
+        assert!(inbox.push(job(2)));
+        assert!(!inbox.push(job(1)), "a job came twice");
+        inbox.cancel(RequestId(2));
+        inbox.cancel(RequestId(3));
+        let first = inbox.next().unwrap();
+        assert!(!first.is_cancelled());
+        inbox.cancel(RequestId(1));
+        assert!(first.is_cancelled());
+        inbox.finished(RequestId(1));
+        assert!(inbox.push(job(1)));
+        assert!(inbox.next().unwrap().is_cancelled());
+    }
+
+    #[test]
+    fn a_stop_wakes_who_waits_and_outranks_queued_jobs() {
+        let inbox = Arc::new(Inbox::default());
+        let waiting = {
+            let inbox = Arc::clone(&inbox);
+            std::thread::spawn(move || inbox.next().is_none())
+        };
+        inbox.stop();
+        assert!(waiting.join().unwrap());
+        inbox.wait_for_stop();
+        assert!(inbox.push(job(1)));
+        assert!(inbox.next().is_none());
+    }
+}

@@ -1,0 +1,148 @@
+//! The worker process: it may hang or die, and the supervisor copes.
+//!
+//! | thread | does |
+//! |---|---|
+//! | main, the *card thread* | every call to the card, from load to unload; answers requests |
+//! | `io` | reads commands; answers pings at once, whatever the card does |
+//! | `signals` | turns SIGTERM and SIGINT into a stop |
+//! | `last-resort` | ends the process if a stop gets stuck in a call |
+//!
+//! See `docs/worker.md`.
+
+mod answer;
+mod card;
+mod exit;
+mod inbox;
+mod once;
+mod reports;
+mod settings;
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+pub use exit::exit_code;
+pub use once::{Once, answer_once};
+pub use settings::Settings;
+
+use self::inbox::{Inbox, Job};
+use self::reports::Reports;
+use crate::axcl::{Gauge, exit_now};
+use crate::chat::Event;
+use crate::fault::{Failure, Fault, Result};
+use crate::link::frame::{Command, Report};
+use crate::link::pipe::Reader;
+
+/// Serves the supervisor at the other end of `socket` until it says stop, goes away, or
+/// SIGTERM comes. Must be called on the main thread, which becomes the card thread.
+///
+/// # Errors
+/// What made it impossible to go on; already reported to the supervisor. The process is
+/// to end with its [`exit_code`].
+pub fn serve(settings: &Settings, socket: UnixStream) -> Result<()> {
+    let lost = |e: io::Error| Failure::new(Fault::WorkerLink, format!("the supervisor's socket: {e}"));
+    let gauge = Arc::new(Gauge::default());
+    let inbox = Arc::new(Inbox::default());
+    let reports = Arc::new(Reports::new(socket.try_clone().map_err(lost)?, Arc::clone(&inbox)));
+    reports.send(&Report::Hello { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() });
+    watch_signals(&inbox)?;
+    start_last_resort(&inbox, &gauge, settings.shutdown_deadline)?;
+    let io = Io { inbox: Arc::clone(&inbox), reports: Arc::clone(&reports), gauge: Arc::clone(&gauge) };
+    start("io", move || io.run(socket))?;
+    let outcome = card::run(settings, &gauge, &inbox, &reports);
+    if let Err(failure) = &outcome {
+        tracing::error!(%failure, "the worker cannot go on");
+        reports.send(&Report::Fatal(failure.clone()));
+    }
+    outcome
+}
+
+fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map(drop)
+        .map_err(|e| Failure::new(Fault::Internal, format!("the {name} thread cannot be started: {e}")))
+}
+
+fn watch_signals(inbox: &Arc<Inbox>) -> Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|e| Failure::new(Fault::Internal, format!("signals cannot be watched: {e}")))?;
+    let inbox = Arc::clone(inbox);
+    start("signals", move || {
+        for _ in signals.forever() {
+            tracing::info!("asked to stop by a signal");
+            inbox.stop();
+        }
+    })
+}
+
+/// Once a stop is asked for, the process ends without ceremony when no call to the card
+/// completes for `deadline`: then one is stuck, and so would be the runtime's own exit.
+fn start_last_resort(inbox: &Arc<Inbox>, gauge: &Arc<Gauge>, deadline: Duration) -> Result<()> {
+    let (inbox, gauge) = (Arc::clone(inbox), Arc::clone(gauge));
+    start("last-resort", move || {
+        inbox.wait_for_stop();
+        loop {
+            let before = gauge.activity().progress;
+            thread::sleep(deadline);
+            let activity = gauge.activity();
+            if activity.progress == before {
+                tracing::error!(?activity, "the stop is stuck: leaving at once");
+                exit_now(exit::STUCK);
+            }
+        }
+    })
+}
+
+/// The I/O thread's side.
+struct Io {
+    inbox: Arc<Inbox>,
+    reports: Arc<Reports>,
+    gauge: Arc<Gauge>,
+}
+
+impl Io {
+    fn run(&self, socket: UnixStream) {
+        let mut commands = Reader::<_, Command>::new(socket);
+        loop {
+            match commands.receive() {
+                Ok(Some(command)) => self.obey(command),
+                Ok(None) => {
+                    tracing::info!("the supervisor is gone");
+                    break;
+                }
+                Err(failure) => {
+                    tracing::error!(%failure, "the link is lost");
+                    break;
+                }
+            }
+        }
+        self.inbox.stop();
+    }
+
+    fn obey(&self, command: Command) {
+        match command {
+            Command::Ping { nonce } => {
+                self.reports.send(&Report::Pong { nonce, activity: self.gauge.activity() });
+            }
+            Command::Generate { id, request, resume } => {
+                let job = Job::new(id, request, resume);
+                if !self.inbox.push(job) {
+                    let failure = Failure::new(Fault::Internal, format!("request {} came twice", id.0));
+                    self.reports.send(&Report::Answer { id, event: Event::Failed(failure) });
+                }
+            }
+            Command::Cancel { id } => self.inbox.cancel(id),
+            Command::Stop => {
+                tracing::info!("asked to stop by the supervisor");
+                self.inbox.stop();
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! How a worker begins, serves and ends.
+
+use llm8850::chat::{Event, Finish, RequestId};
+use llm8850::link::frame::{Command, Report};
+use serde_json::json;
+
+use crate::support::{Worker, ask};
+
+#[test]
+fn a_worker_answers_and_leaves_cleanly_on_stop() {
+    let (mut worker, info) = Worker::ready(&[]);
+    assert!(info.copy_saving && info.chunked, "{info:?}");
+    assert!(info.card_memory_bytes > 100 << 20, "{info:?}");
+    let answer = worker.answer(1, &ask("What is the capital of France?", 12), &[]);
+    let done = answer.done.as_ref().unwrap();
+    assert_eq!(done.usage.completion_tokens as usize, answer.tokens.len());
+    assert!(!answer.text().is_empty());
+    worker.send(&Command::Stop);
+    let (status, said) = worker.end();
+    assert_eq!(status.code(), Some(0), "{said:?}");
+}
+
+#[test]
+fn a_worker_leaves_when_the_supervisor_is_gone() {
+    let (mut worker, _) = Worker::ready(&[]);
+    worker.hang_up();
+    let (status, _) = worker.end();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn sigterm_in_the_middle_of_an_answer_releases_the_card() {
+    let (mut worker, _) = Worker::ready(&[]);
+    worker.generate(1, &ask("Tell me a long story about a lighthouse.", 400), &[]);
+    while !matches!(worker.event(1), Event::Token(t) if t.index == 3) {}
+    worker.terminate();
+    let (status, said) = worker.end();
+    assert_eq!(status.code(), Some(0));
+    assert!(said.iter().all(|r| matches!(r, Report::Answer { event: Event::Token(_), .. })), "{said:?}");
+}
+
+#[test]
+fn sigterm_while_loading_waits_for_the_engine_and_leaves() {
+    let worker = Worker::start(&[]);
+    while !matches!(worker.report(), Report::Loading { done: 5, .. }) {}
+    worker.terminate();
+    let (status, said) = worker.end();
+    assert_eq!(status.code(), Some(0));
+    assert!(!said.iter().any(|r| matches!(r, Report::Ready(_) | Report::Fatal(_))), "{said:?}");
+}
+
+#[test]
+fn a_cancelled_request_ends_within_a_token_and_the_next_is_answered() {
+    let (mut worker, _) = Worker::ready(&[]);
+    // Each token waits long enough for the cancellation to arrive during the next one.
+    let slow = json!({ "fault": {
+        "call": "axclrtSynchronizeStream", "nth": 3, "times": 0, "act": { "hang_ms": 500 } } });
+    assert_eq!(worker.control(&slow)["ok"], true);
+    worker.generate(1, &ask("Tell me a long story about a lighthouse.", 400), &[]);
+    worker.generate(2, &ask("And you?", 3), &[]);
+    worker.send(&Command::Cancel { id: RequestId(2) });
+    while !matches!(worker.event(1), Event::Token(t) if t.index == 2) {}
+    worker.send(&Command::Cancel { id: RequestId(1) });
+    let answer = worker.rest(1);
+    assert!(answer.tokens.len() <= 1, "{} tokens after the cancellation", answer.tokens.len());
+    let done = answer.done.unwrap();
+    assert_eq!(done.finish, Finish::Cancelled);
+    assert_eq!(done.usage.completion_tokens as usize, 3 + answer.tokens.len());
+    // The second was cancelled while it waited.
+    let second = worker.rest(2);
+    assert_eq!((second.tokens.len(), second.done.unwrap().finish), (0, Finish::Cancelled));
+    worker.control(&json!({ "clear": {} }));
+    assert_eq!(worker.answer(3, &ask("Hello", 4), &[]).done.unwrap().usage.completion_tokens, 4);
+}
+
+#[test]
+fn one_bad_request_harms_nobody_else() {
+    let (mut worker, _) = Worker::ready(&[]);
+    let mut bad = ask("Hello", 4);
+    bad.sampling.top_p = Some(-3.0);
+    let failed = worker.answer(1, &bad, &[]);
+    assert_eq!(failed.failed.unwrap().fault, llm8850::fault::Fault::RequestInvalid);
+    assert_eq!(worker.answer(2, &ask("Hello", 4), &[]).tokens.len(), 4);
+}
+
+#[test]
+fn a_second_turn_computes_only_what_is_new() {
+    let (mut worker, _) = Worker::ready(&[]);
+    let first = worker.answer(1, &ask("Name three colours.", 6), &[]);
+    assert_eq!(first.started.unwrap().cached_tokens, 0);
+    let again = worker.answer(2, &ask("Name three colours.", 6), &[]);
+    let started = again.started.unwrap();
+    assert_eq!(started.cached_tokens, started.prompt_tokens - 1);
+    assert_eq!(again.tokens, first.tokens, "a reused prefix changes nothing");
+    assert_eq!(again.done.unwrap().usage.cached_tokens, started.cached_tokens);
+}

@@ -1,0 +1,9 @@
+//! The worker process against the emulated card and the demo model, as the supervisor
+//! sees it: frames, signals, exit codes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
+
+mod faults;
+mod life;
+mod resume;
+mod support;
