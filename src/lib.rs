@@ -6,8 +6,12 @@
 //! |---|---|
 //! | what a fault is called and what to do about it | [`fault`] |
 //! | what a request or a reply consists of | [`chat`] |
+//! | what HTTP clients may send and get | [`http`] |
 //! | what can be configured | [`config`] |
 //! | what supervisor and worker say to each other | [`link`] |
+//! | when a worker is started, stopped or replaced | [`machine`] |
+//! | how requests wait, run and survive a worker | [`service`] |
+//! | clock, chance, journal and service manager | [`sys`] |
 //! | how the card's library is called | [`axcl`] |
 //! | the worker's threads, its life and its end | [`worker`] |
 //! | loading, prefill, decode on the card | [`inference::pipeline`] |
@@ -18,7 +22,11 @@ pub mod axcl;
 pub mod chat;
 pub mod config;
 pub mod fault;
+pub mod http;
 pub mod inference;
 pub mod link;
+pub mod machine;
 pub mod model;
+pub mod service;
+pub mod sys;
 pub mod worker;
