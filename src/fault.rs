@@ -82,6 +82,12 @@ catalogue! {
         "Check `worker.program` and its permissions.";
     Timeout = "E-TIMEOUT", "the request took longer than it may",
         "Ask for fewer tokens, or raise `limits.request_timeout_s`.";
+    Busy = "E-BUSY", "too many requests are waiting",
+        "Try again after the time given, or raise `limits.queue`.";
+    NotReady = "E-NOT-READY", "no model is ready to answer",
+        "Try again after the time given; the status page says what is going on.";
+    Stopping = "E-STOPPING", "the service is stopping",
+        "Try again once it has started.";
     Internal = "E-INTERNAL", "a program error",
         "Report it, with the journal around it.";
 }

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | what a fault is called and what to do about it | [`fault`] |
 //! | what a request or a reply consists of | [`chat`] |
+//! | what HTTP clients may send and get | [`http`] |
 //! | what can be configured | [`config`] |
 //! | what supervisor and worker say to each other | [`link`] |
 //! | how the card's library is called | [`axcl`] |
@@ -13,12 +14,19 @@
 //! | loading, prefill, decode on the card | [`inference::pipeline`] |
 //! | how a model package is read | [`model`] |
 //! | how messages become tokens and tokens become text | [`inference`] |
+//! | when a worker is started, stopped or replaced | [`machine`] |
+//! | how requests wait, run and survive a worker | [`service`] |
+//! | clock, chance, journal and service manager | [`sys`] |
 
 pub mod axcl;
 pub mod chat;
 pub mod config;
 pub mod fault;
+pub mod http;
 pub mod inference;
 pub mod link;
+pub mod machine;
 pub mod model;
+pub mod service;
+pub mod sys;
 pub mod worker;

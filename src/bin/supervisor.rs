@@ -1,1 +1,112 @@
-fn main() {}
+//! The supervisor: answers HTTP, keeps a worker alive, never touches the card.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use llm8850::config::{self, Config};
+use llm8850::fault::{Failure, Fault, Result};
+use llm8850::http::Context;
+use llm8850::http::server::Server;
+use llm8850::service::{Launch, Service, Settings};
+use llm8850::sys::log::{self, LogControl};
+use llm8850::sys::notify::{self, Notifier};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+/// Serves chat completions from an LLM8850 card.
+#[derive(Parser)]
+#[command(name = "llm8850-supervisor", version)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    /// Check the configuration file, print every problem, and exit.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let (config, problems) = Config::load(&arguments.config);
+    if arguments.check_config {
+        return check(&arguments.config, &problems);
+    }
+    let started = log::start(config.log.level).and_then(|control| {
+        problems.into_iter().for_each(|problem| error!("{}", Failure::from(problem)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Failure::new(Fault::Internal, format!("the runtime: {e}")))?;
+        runtime.block_on(serve(config, &arguments.config, &control))
+    });
+    match started {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            error!(code = failure.fault.code(), "{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(path: &Path, problems: &[config::Problem]) -> ExitCode {
+    if problems.is_empty() {
+        println!("{}: OK", path.display());
+        return ExitCode::SUCCESS;
+    }
+    problems.iter().for_each(|problem| eprintln!("{problem}"));
+    ExitCode::FAILURE
+}
+
+async fn serve(config: Config, path: &Path, log: &LogControl) -> Result<()> {
+    let signals = |kind| signal(kind).map_err(|e| Failure::new(Fault::Internal, format!("signals: {e}")));
+    let mut terminate = signals(SignalKind::terminate())?;
+    let mut interrupt = signals(SignalKind::interrupt())?;
+    let mut hang_up = signals(SignalKind::hangup())?;
+
+    let server = Server::bind(&config.server.listen, config.limits.clone()).await?;
+    let launch = Launch::new(config.worker.clone(), path.into());
+    let settings = Settings { defaults: config.defaults.clone(), limits: config.limits.clone() };
+    let mut notifier = Notifier::from_environment();
+    let (service, mut ended) = Service::start(launch, settings, move |status| notifier.beat(status));
+    let addresses: Vec<String> = server.addresses().iter().map(|a| format!("http://{a}")).collect();
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(server.run(Arc::new(Context::new(service.clone())), stopped));
+    info!("listening on {}", addresses.join(", "));
+    notify::ready();
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => reload(&service, &config, path, log),
+            _ = &mut ended => return Err(Failure::new(Fault::Internal, "the service ended by itself")),
+        }
+    }
+    notify::stopping();
+    service.stop();
+    stop.send_replace(true);
+    // Both end by their own deadlines.
+    let _ = tokio::join!(serving, ended);
+    Ok(())
+}
+
+/// Puts a changed file in force as far as that is possible while running.
+fn reload(service: &Service, started: &Config, path: &Path, log: &LogControl) {
+    notify::reloading();
+    let (config, problems) = Config::load(path);
+    if problems.is_empty() {
+        if (&config.server, &config.worker, &config.model)
+            != (&started.server, &started.worker, &started.model)
+        {
+            warn!("changes of [server], [worker] and [model] take effect at the next start");
+        }
+        log.set(config.log.level);
+        service.reload(Settings { defaults: config.defaults, limits: config.limits });
+        info!("the configuration was read again");
+    } else {
+        problems.into_iter().for_each(|problem| error!("{}", Failure::from(problem)));
+        error!("the configuration in force is kept");
+    }
+    notify::ready();
+}

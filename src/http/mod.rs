@@ -1,0 +1,42 @@
+//! HTTP: connections, limits, routes, and one file per dialect.
+//!
+//! | to change | open |
+//! |---|---|
+//! | listening, connections, draining | [`server`] |
+//! | which path leads where | [`route`] |
+//! | how errors are told | [`error`] |
+//! | how bodies are read and streamed | [`body`] |
+//! | liveness, readiness, status | [`health`] |
+//! | OpenAI's dialect | [`openai`] |
+
+pub mod body;
+pub mod error;
+pub mod health;
+pub mod openai;
+pub mod route;
+pub mod server;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::service::Service;
+use body::BodyBudget;
+
+/// What every handler is given.
+pub struct Context {
+    pub service: Service,
+    pub bodies: BodyBudget,
+    /// Seconds since 1970 at which the service started.
+    pub started: u64,
+}
+
+impl Context {
+    pub fn new(service: Service) -> Self {
+        let bodies = BodyBudget::new(service.settings().limits.body_bytes);
+        Self { service, bodies, started: unix_time() }
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,147 @@
+//! Typed access to a JSON object; `null` counts as absent. Wrong types and values are
+//! told in OpenAI's words, with the parameter's name.
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use crate::http::error::ApiError;
+
+/// A JSON object and the name it goes by in errors.
+pub struct Fields<'a> {
+    map: &'a Map<String, Value>,
+    /// Empty, or ends with a dot.
+    prefix: String,
+}
+
+impl<'a> Fields<'a> {
+    /// The whole request.
+    pub fn root(value: &'a Value) -> Result<Self, ApiError> {
+        match value {
+            Value::Object(map) => Ok(Self { map, prefix: String::new() }),
+            other => Err(ApiError::invalid(format!(
+                "The request's body must be a JSON object, but it is {}.",
+                kind(other)
+            ))),
+        }
+    }
+
+    /// An object within it, called `name`.
+    pub fn nested(value: &'a Value, name: &str) -> Result<Self, ApiError> {
+        match value {
+            Value::Object(map) => Ok(Self { map, prefix: format!("{name}.") }),
+            other => Err(wrong_type(name, "an object", other)),
+        }
+    }
+
+    /// The name of a field in errors.
+    pub fn path(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// A field, unless absent or null.
+    pub fn get(&self, name: &str) -> Option<&'a Value> {
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    /// An object field.
+    pub fn object(&self, name: &str) -> Result<Option<Fields<'a>>, ApiError> {
+        self.get(name).map(|value| Fields::nested(value, &self.path(name))).transpose()
+    }
+
+    /// A list field.
+    pub fn list(&self, name: &str) -> Result<Option<&'a [Value]>, ApiError> {
+        self.typed(name, "an array", |value| value.as_array().map(Vec::as_slice))
+    }
+
+    pub fn text(&self, name: &str) -> Result<Option<&'a str>, ApiError> {
+        self.typed(name, "a string", Value::as_str)
+    }
+
+    pub fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        self.typed(name, "a boolean", Value::as_bool)
+    }
+
+    /// A number within `range`.
+    pub fn number(&self, name: &str, range: RangeInclusive<f64>) -> Result<Option<f32>, ApiError> {
+        let Some(number) = self.typed(name, "a number", Value::as_f64)? else { return Ok(None) };
+        self.within(name, number, &range)?;
+        Ok(Some(number as f32))
+    }
+
+    /// A whole number within `range`; `3.0` is one.
+    pub fn integer(&self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, ApiError> {
+        let whole = |value: &Value| {
+            let float = value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15);
+            value.as_i64().or(float.map(|float| float as i64)).or(value.as_u64().map(|_| i64::MAX))
+        };
+        let Some(number) = self.typed(name, "an integer", whole)? else { return Ok(None) };
+        self.within(name, number, &range)?;
+        Ok(Some(number))
+    }
+
+    /// Any field, turned by `read`; `expected` says what it should have been.
+    pub fn typed<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, ApiError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| wrong_type(&self.path(name), expected, value))
+    }
+
+    fn within<T: PartialOrd + std::fmt::Display>(
+        &self,
+        name: &str,
+        number: T,
+        range: &RangeInclusive<T>,
+    ) -> Result<(), ApiError> {
+        if range.contains(&number) {
+            return Ok(());
+        }
+        let (least, most) = (range.start(), range.end());
+        Err(wrong_value(&self.path(name), format!("is {number}, but must be {least} to {most}")))
+    }
+}
+
+/// 400: not the type it should be.
+pub fn wrong_type(path: &str, expected: &str, value: &Value) -> ApiError {
+    ApiError::invalid(format!(
+        "Invalid type for '{path}': expected {expected}, but got {} instead.",
+        kind(value)
+    ))
+    .param(path)
+    .code("invalid_type")
+}
+
+/// 400: of the right type, but not possible. `what` goes on after the parameter's name.
+pub fn wrong_value(path: &str, what: impl std::fmt::Display) -> ApiError {
+    ApiError::invalid(format!("Invalid value: '{path}' {what}.")).param(path).code("invalid_value")
+}
+
+/// 400: not there.
+pub fn missing(path: &str) -> ApiError {
+    ApiError::invalid(format!("Missing required parameter: '{path}'."))
+        .param(path)
+        .code("missing_required_parameter")
+}
+
+/// 400: possible, but not here.
+pub fn unsupported(path: &str, what: impl std::fmt::Display) -> ApiError {
+    ApiError::invalid(format!("Unsupported parameter: '{path}' {what}."))
+        .param(path)
+        .code("unsupported_parameter")
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) if number.is_f64() => "a decimal",
+        Value::Number(_) => "an integer",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}

@@ -1,0 +1,173 @@
+//! Answers in OpenAI's shapes: `chat.completion` and `chat.completion.chunk`.
+
+use serde::Serialize;
+
+use crate::chat::{Delta, Finish, TokenChoice, TokenLogprobs, Usage};
+
+/// What all objects of one answer have in common.
+#[derive(Clone, Debug, Serialize)]
+pub struct Head {
+    pub id: String,
+    /// `chat.completion` or `chat.completion.chunk`.
+    pub object: &'static str,
+    /// Seconds since 1970.
+    pub created: u64,
+    pub model: String,
+    pub system_fingerprint: &'static str,
+}
+
+/// Names what answers depend on besides request and seed.
+pub const FINGERPRINT: &str = concat!("llm8850-", env!("CARGO_PKG_VERSION"));
+
+/// A whole answer.
+#[derive(Debug, Serialize)]
+pub struct Completion<'a> {
+    #[serde(flatten)]
+    pub head: &'a Head,
+    pub choices: [Choice; 1],
+    pub usage: UsageReply,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Choice {
+    pub index: u32,
+    pub message: MessageReply,
+    /// Null unless asked for.
+    pub logprobs: Option<LogprobsReply>,
+    pub finish_reason: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+pub struct MessageReply {
+    pub role: &'static str,
+    /// Never null.
+    pub content: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reasoning_content: String,
+    pub refusal: Option<String>,
+}
+
+/// A piece of an answer.
+#[derive(Debug, Serialize)]
+pub struct Chunk<'a> {
+    #[serde(flatten)]
+    pub head: &'a Head,
+    /// Empty in the chunk that carries the usage.
+    pub choices: Vec<ChunkChoice>,
+    /// Absent unless asked for; null until the last chunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Option<UsageReply>>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ChunkChoice {
+    pub index: u32,
+    pub delta: DeltaReply,
+    pub logprobs: Option<LogprobsReply>,
+    pub finish_reason: Option<&'static str>,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct DeltaReply {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+}
+
+impl From<Delta> for DeltaReply {
+    fn from(delta: Delta) -> Self {
+        let some = |text: String| (!text.is_empty()).then_some(text);
+        Self { role: None, content: some(delta.content), reasoning_content: some(delta.reasoning) }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct UsageReply {
+    pub prompt_tokens: u32,
+    pub completion_tokens: u32,
+    pub total_tokens: u32,
+    pub prompt_tokens_details: PromptDetails,
+    pub completion_tokens_details: CompletionDetails,
+}
+
+#[derive(Debug, Serialize)]
+pub struct PromptDetails {
+    pub cached_tokens: u32,
+    pub audio_tokens: u32,
+}
+
+#[derive(Debug, Serialize)]
+pub struct CompletionDetails {
+    pub reasoning_tokens: u32,
+    pub audio_tokens: u32,
+    pub accepted_prediction_tokens: u32,
+    pub rejected_prediction_tokens: u32,
+}
+
+impl From<Usage> for UsageReply {
+    fn from(usage: Usage) -> Self {
+        Self {
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            total_tokens: usage.prompt_tokens.saturating_add(usage.completion_tokens),
+            prompt_tokens_details: PromptDetails { cached_tokens: usage.cached_tokens, audio_tokens: 0 },
+            completion_tokens_details: CompletionDetails {
+                reasoning_tokens: usage.reasoning_tokens,
+                audio_tokens: 0,
+                accepted_prediction_tokens: 0,
+                rejected_prediction_tokens: 0,
+            },
+        }
+    }
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct LogprobsReply {
+    pub content: Vec<TokenReply>,
+    pub refusal: Option<Vec<TokenReply>>,
+}
+
+impl From<TokenLogprobs> for LogprobsReply {
+    fn from(token: TokenLogprobs) -> Self {
+        Self { content: vec![token.into()], refusal: None }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct TokenReply {
+    #[serde(flatten)]
+    pub chosen: ChoiceReply,
+    pub top_logprobs: Vec<ChoiceReply>,
+}
+
+impl From<TokenLogprobs> for TokenReply {
+    fn from(token: TokenLogprobs) -> Self {
+        Self { chosen: token.chosen.into(), top_logprobs: token.top.into_iter().map(Into::into).collect() }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct ChoiceReply {
+    /// With replacement characters where the bytes are not whole characters.
+    pub token: String,
+    pub logprob: f32,
+    pub bytes: Vec<u8>,
+}
+
+impl From<TokenChoice> for ChoiceReply {
+    fn from(choice: TokenChoice) -> Self {
+        let token = String::from_utf8_lossy(&choice.bytes).into_owned();
+        Self { token, logprob: choice.logprob, bytes: choice.bytes }
+    }
+}
+
+/// OpenAI's word for an end.
+pub fn finish_reason(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Stop | Finish::Cancelled => "stop",
+        Finish::Length => "length",
+    }
+}

@@ -1,0 +1,187 @@
+//! A chat completion request in the common language.
+//!
+//! Unknown fields are ignored; known ones must be right. Beyond OpenAI's own parameters
+//! those common among local servers are taken: `top_k`, `min_p`, `typical_p`,
+//! `repeat_penalty` (or `repetition_penalty`), `repeat_last_n`, `enable_thinking`.
+
+use serde_json::Value;
+
+use super::fields::{Fields, missing, unsupported, wrong_type, wrong_value};
+use super::message;
+use crate::chat::{Input, Limits, Request, Sampling, Think};
+use crate::http::error::ApiError;
+
+const STOPS: usize = 16;
+const ALTERNATIVES: i64 = 20;
+/// More than any context holds.
+const MANY: i64 = i32::MAX as i64;
+
+/// A parsed request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChatRequest {
+    pub request: Request,
+    /// Server-sent events instead of one JSON object.
+    pub stream: bool,
+    /// A last event with token counts.
+    pub include_usage: bool,
+}
+
+/// Parses a body. At most `messages` messages are taken.
+///
+/// # Errors
+/// 400 with the name of the wrong parameter.
+pub fn parse(body: &[u8], messages: usize) -> Result<ChatRequest, ApiError> {
+    let value: Value = serde_json::from_slice(body).map_err(|e| {
+        ApiError::invalid(format!("The request's body is not valid JSON: {e}.")).code("invalid_json")
+    })?;
+    let fields = Fields::root(&value)?;
+    fields.text("model")?.ok_or_else(|| missing("model"))?;
+    fields.text("user")?;
+    refuse_unsupported(&fields)?;
+    let input = Input::Chat(message::read_all(&fields, messages)?);
+    let stream = fields.flag("stream")?.unwrap_or(false);
+    let options = fields.object("stream_options")?;
+    let include_usage = options.map_or(Ok(None), |options| options.flag("include_usage"))?.unwrap_or(false);
+    // The newer name goes before the deprecated one.
+    let newer = fields.integer("max_completion_tokens", 1..=MANY)?;
+    let max_tokens = newer.or(fields.integer("max_tokens", 1..=MANY)?).and_then(|n| u32::try_from(n).ok());
+    let limits = Limits { max_tokens, ..Limits::default() };
+    let request = Request {
+        input,
+        sampling: sampling(&fields)?,
+        limits,
+        think: think(&fields)?,
+        logprobs: logprobs(&fields)?,
+    };
+    Ok(ChatRequest { request, stream, include_usage })
+}
+
+fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
+    if let Some(n) = fields.integer("n", 1..=128)?.filter(|&n| n != 1) {
+        return Err(unsupported("n", format_args!("is {n}, but one answer is given at a time")));
+    }
+    if let Some(format) = fields.object("response_format")? {
+        match format.text("type")?.ok_or_else(|| missing("response_format.type"))? {
+            "text" => {}
+            other => {
+                let shown: String = other.chars().take(40).collect();
+                return Err(unsupported(
+                    "response_format",
+                    format_args!("is '{shown}', but only 'text' is given"),
+                ));
+            }
+        }
+    }
+    for name in ["tools", "functions"] {
+        if fields.list(name)?.is_some_and(|tools| !tools.is_empty()) {
+            return Err(unsupported(name, "names tools, but this server offers none to the model"));
+        }
+    }
+    let choice = fields.get("tool_choice");
+    if choice.is_some_and(|choice| !matches!(choice.as_str(), Some("none" | "auto"))) {
+        return Err(unsupported("tool_choice", "asks for a tool, but only 'none' and 'auto' are possible"));
+    }
+    let modalities = fields.list("modalities")?.unwrap_or_default();
+    if modalities.iter().any(|modality| modality != "text") {
+        return Err(unsupported("modalities", "asks for more than text"));
+    }
+    Ok(())
+}
+
+fn sampling(fields: &Fields<'_>) -> Result<Sampling, ApiError> {
+    let repeat_penalty = fields.number("repeat_penalty", 0.01..=10.0)?;
+    // Some clients write −1 for "all".
+    let top_k = fields.integer("top_k", -1..=MANY)?.map(|k| u32::try_from(k).unwrap_or(0));
+    Ok(Sampling {
+        temperature: fields.number("temperature", 0.0..=2.0)?,
+        top_k,
+        top_p: fields.number("top_p", 0.0..=1.0)?,
+        min_p: fields.number("min_p", 0.0..=1.0)?,
+        typical_p: fields.number("typical_p", 0.0..=1.0)?,
+        repeat_penalty: repeat_penalty.or(fields.number("repetition_penalty", 0.01..=10.0)?),
+        repeat_last_n: fields.integer("repeat_last_n", -1..=MANY)?.and_then(|n| i32::try_from(n).ok()),
+        frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
+        presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
+        logit_bias: logit_bias(fields)?,
+        seed: fields.typed("seed", "an integer", seed)?,
+        stop: stop(fields)?,
+    })
+}
+
+/// Any whole number is a seed; those beyond 64 bits by their floating-point form.
+fn seed(value: &Value) -> Option<u64> {
+    let float = || value.as_f64().filter(|float| float.fract() == 0.0);
+    value.as_u64().or(value.as_i64().map(i64::cast_unsigned)).or_else(|| match float()? {
+        float if float.abs() < 9e15 => Some((float as i64).cast_unsigned()),
+        float => Some(float.to_bits()),
+    })
+}
+
+fn stop(fields: &Fields<'_>) -> Result<Vec<String>, ApiError> {
+    let stops = match fields.get("stop") {
+        None => return Ok(Vec::new()),
+        Some(Value::String(stop)) => vec![stop.clone()],
+        Some(Value::Array(stops)) => {
+            let each = stops.iter().enumerate().map(|(index, stop)| {
+                let text = stop.as_str().map(str::to_owned);
+                text.ok_or_else(|| wrong_type(&format!("stop[{index}]"), "a string", stop))
+            });
+            each.collect::<Result<_, _>>()?
+        }
+        Some(other) => return Err(wrong_type("stop", "a string or an array of strings", other)),
+    };
+    if stops.len() > STOPS {
+        return Err(wrong_value(
+            "stop",
+            format_args!("has {} strings, at most {STOPS} are taken", stops.len()),
+        ));
+    }
+    // An empty string would end every answer before it begins.
+    Ok(stops.into_iter().filter(|stop| !stop.is_empty()).collect())
+}
+
+fn logit_bias(fields: &Fields<'_>) -> Result<Vec<(u32, f32)>, ApiError> {
+    let Some(biases) = fields.typed("logit_bias", "an object", Value::as_object)? else {
+        return Ok(Vec::new());
+    };
+    let each = biases.iter().map(|(token, bias)| {
+        let path = format!("logit_bias.{}", token.chars().take(40).collect::<String>());
+        let id = token.parse().map_err(|_| wrong_value(&path, "is not a token's number"))?;
+        let bias = bias.as_f64().ok_or_else(|| wrong_type(&path, "a number", bias))?;
+        if !(-100.0..=100.0).contains(&bias) {
+            return Err(wrong_value(&path, format_args!("is {bias}, but must be -100 to 100")));
+        }
+        Ok((id, bias as f32))
+    });
+    each.collect()
+}
+
+fn logprobs(fields: &Fields<'_>) -> Result<Option<u8>, ApiError> {
+    let wanted = fields.flag("logprobs")?.unwrap_or(false);
+    let top = fields.integer("top_logprobs", 0..=ALTERNATIVES)?;
+    match (wanted, top) {
+        (false, Some(1..)) => Err(wrong_value("top_logprobs", "is given, but 'logprobs' is not true")),
+        (false, _) => Ok(None),
+        (true, top) => Ok(Some(top.and_then(|top| u8::try_from(top).ok()).unwrap_or(0))),
+    }
+}
+
+fn think(fields: &Fields<'_>) -> Result<Think, ApiError> {
+    let template = fields.object("chat_template_kwargs")?;
+    let template = template.map_or(Ok(None), |template| template.flag("enable_thinking"))?;
+    if let Some(on) = fields.flag("enable_thinking")?.or(template) {
+        return Ok(if on { Think::On } else { Think::Off });
+    }
+    match fields.text("reasoning_effort")? {
+        None => Ok(Think::Default),
+        Some("none") => Ok(Think::Off),
+        Some("minimal" | "low" | "medium" | "high" | "xhigh") => Ok(Think::On),
+        Some(_) => Err(wrong_value(
+            "reasoning_effort",
+            "must be 'none', 'minimal', 'low', 'medium', 'high' or 'xhigh'",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Which path leads where.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::body::Body as HttpBody;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use tracing::{debug, warn};
+
+use super::body::{Body, response};
+use super::error::ApiError;
+use super::{Context, health, openai};
+use crate::sys::chance;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SERVER: &str = concat!("llm8850/", env!("CARGO_PKG_VERSION"));
+
+/// A resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Route {
+    Live,
+    Ready,
+    Status,
+    Chat,
+    Models,
+    Model(String),
+}
+
+impl Route {
+    /// The resource at `path`; doubled and trailing slashes count once and not at all.
+    fn of(path: &str) -> Option<Self> {
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        Some(match parts.as_slice() {
+            ["livez"] => Route::Live,
+            ["readyz" | "health"] => Route::Ready,
+            ["v1", "status"] => Route::Status,
+            ["v1", "chat", "completions"] | ["chat", "completions"] => Route::Chat,
+            ["v1", "models"] | ["models"] => Route::Models,
+            ["v1", "models", id @ ..] => Route::Model(unescape(&id.join("/"))),
+            _ => return None,
+        })
+    }
+
+    fn method(&self) -> Method {
+        if *self == Route::Chat { Method::POST } else { Method::GET }
+    }
+}
+
+/// Undoes percent-encoding; what is not valid stays as it is.
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let code = tail.get(..2).filter(|_| first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Answers one request.
+pub async fn handle<B>(context: Arc<Context>, request: Request<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let id = request_id(request.headers());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = answer(&context, request).await;
+    let status = response.status();
+    match status.is_server_error() {
+        true => warn!(%method, path, status = status.as_u16(), "answered with an error"),
+        false => debug!(%method, path, status = status.as_u16(), "answered"),
+    }
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
+    response
+}
+
+async fn answer<B>(context: &Context, request: Request<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if request.method() == Method::OPTIONS {
+        return preflight(request.headers());
+    }
+    let path = request.uri().path();
+    let Some(route) = Route::of(path) else {
+        let shown: String = path.chars().take(200).collect();
+        return ApiError::invalid(format!("Unknown request URL: {} {shown}.", request.method()))
+            .status(StatusCode::NOT_FOUND)
+            .code("unknown_url")
+            .into_response();
+    };
+    let head = request.method() == Method::HEAD && route.method() == Method::GET;
+    if *request.method() != route.method() && !head {
+        let allowed = if route.method() == Method::GET { "GET, HEAD, OPTIONS" } else { "POST, OPTIONS" };
+        let message = format!("{} is not allowed here: use {}.", request.method(), route.method());
+        let error =
+            ApiError::invalid(message).status(StatusCode::METHOD_NOT_ALLOWED).code("method_not_allowed");
+        let mut response = error.into_response();
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+        return response;
+    }
+    match route {
+        Route::Live => health::live(),
+        Route::Ready => health::ready(context),
+        Route::Status => health::status(context),
+        Route::Models => openai::models::list(context),
+        Route::Model(id) => openai::models::get(context, &id),
+        Route::Chat => {
+            openai::chat::complete(context, request.into_body()).await.unwrap_or_else(ApiError::into_response)
+        }
+    }
+}
+
+/// Any page may use the service: it is meant for the local network and keeps no secrets
+/// of a browser's user.
+fn preflight(asked: &HeaderMap) -> Response<Body> {
+    let mut response = response(StatusCode::NO_CONTENT, "text/plain", "");
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_TYPE);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
+    let allowed = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let allowed = allowed.unwrap_or(HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
+}
+
+/// The caller's request id where it is fit to be repeated, otherwise a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let fit = |id: &&HeaderValue| id.len() <= 128 && !id.is_empty() && id.to_str().is_ok();
+    headers.get(REQUEST_ID).filter(fit).cloned().unwrap_or_else(|| {
+        let made = format!("req_{:016x}", chance::bits());
+        HeaderValue::try_from(made).unwrap_or(HeaderValue::from_static("req"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_to_their_resources() {
+        for (path, route) in [
+            ("/v1/chat/completions", Some(Route::Chat)),
+            ("//v1//chat/completions/", Some(Route::Chat)),
+            ("/chat/completions", Some(Route::Chat)),
+            ("/v1/models", Some(Route::Models)),
+            ("/v1/models/a%2Fb%20c", Some(Route::Model("a/b c".into()))),
+            ("/v1/models/org/name", Some(Route::Model("org/name".into()))),
+            ("/v1/models/50%", Some(Route::Model("50%".into()))),
+            ("/v1/models/%ff%zz", Some(Route::Model("\u{fffd}%zz".into()))),
+            ("/health", Some(Route::Ready)),
+            ("/readyz", Some(Route::Ready)),
+            ("/livez", Some(Route::Live)),
+            ("/v1/status", Some(Route::Status)),
+            ("/", None),
+            ("/v1", None),
+            ("/v2/models", None),
+        ] {
+            assert_eq!(Route::of(path), route, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_request_id_is_repeated_only_where_it_is_fit() {
+        let with = |id: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(id).unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(with(b"my-id"), "my-id");
+        assert!(with(&[b'x'; 129]).to_str().unwrap().starts_with("req_"));
+        assert!(with(b"\xff").to_str().unwrap().starts_with("req_"));
+        assert!(request_id(&HeaderMap::new()).to_str().unwrap().starts_with("req_"));
+    }
+}

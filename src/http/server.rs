@@ -1,0 +1,148 @@
+//! Listening, connections and their limits, draining.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use super::{Context, route};
+use crate::config::Limits;
+use crate::fault::{Failure, Fault, Result};
+
+/// Wait after a failed accept, such as for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bound addresses.
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    limits: Limits,
+}
+
+impl Server {
+    /// Binds every address.
+    ///
+    /// # Errors
+    /// [`Fault::Config`], naming the address that cannot be had.
+    pub async fn bind(addresses: &[SocketAddr], limits: Limits) -> Result<Self> {
+        let mut listeners = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let listener = TcpListener::bind(address).await.map_err(|e| {
+                Failure::new(Fault::Config, format!("server.listen: {address} cannot be listened on: {e}"))
+            })?;
+            listeners.push(listener);
+        }
+        Ok(Self { listeners, limits })
+    }
+
+    /// The addresses as bound: port 0 is replaced by the port found.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// Serves until `stop` becomes true, then completes the answers under way, for at
+    /// most `limits.drain_s` and a little more.
+    pub async fn run(self, context: Arc<Context>, stop: watch::Receiver<bool>) {
+        let Self { listeners, limits } = self;
+        let places = Arc::new(Semaphore::new(limits.connections));
+        let mut accepting = JoinSet::new();
+        let most = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+        let grace = limits.drain_s.0 + Duration::from_secs(2);
+        let limits = Arc::new(limits);
+        for listener in listeners {
+            accepting.spawn(accept(
+                listener,
+                Arc::clone(&context),
+                Arc::clone(&limits),
+                Arc::clone(&places),
+                stop.clone(),
+            ));
+        }
+        while accepting.join_next().await.is_some() {}
+        if timeout(grace, places.acquire_many(most)).await.is_err() {
+            warn!("some connections did not end in time");
+        }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    context: Arc<Context>,
+    limits: Arc<Limits>,
+    places: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = stopped(&mut stop) => return,
+            next = next => next,
+        };
+        match (place, accepted) {
+            (Ok(place), Ok((stream, peer))) => {
+                debug!(%peer, "connected");
+                let serving = serve(stream, Arc::clone(&context), Arc::clone(&limits), place, stop.clone());
+                tokio::spawn(serving);
+            }
+            (Err(_), _) => return,
+            (_, Err(e)) => {
+                info!("a connection could not be accepted: {e}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    context: Arc<Context>,
+    limits: Arc<Limits>,
+    place: OwnedSemaphorePermit,
+    mut stop: watch::Receiver<bool>,
+) {
+    // Tokens leave at once; a client that takes nothing for long is gone.
+    let unread = u32::try_from(limits.unread_s.0.as_millis()).unwrap_or(u32::MAX);
+    if let Err(e) = stream.set_nodelay(true).and_then(|()| {
+        rustix::net::sockopt::set_tcp_user_timeout(&stream, unread).map_err(std::io::Error::from)?;
+        rustix::net::sockopt::set_socket_keepalive(&stream, true).map_err(std::io::Error::from)
+    }) {
+        debug!("a connection's options could not be set: {e}");
+    }
+    let handler = service_fn(move |request| {
+        let context = Arc::clone(&context);
+        async move { Ok::<_, Infallible>(route::handle(context, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_s.0)
+        .max_buf_size(limits.header_bytes)
+        .serve_connection(TokioIo::new(stream), handler);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(e) = ended {
+        debug!("a connection ended: {e}");
+    }
+    drop(place);
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _ = stop.wait_for(|&stop| stop).await;
+}

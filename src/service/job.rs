@@ -1,0 +1,160 @@
+//! What the service keeps of a request: enough to give it to the next worker.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Refused;
+use crate::chat::{Event, Request, RequestId, TokenId};
+use crate::fault::{Failure, Fault, Result};
+use crate::link::frame::Command;
+
+/// A request that ended so many workers without a new token is given up.
+const DEATHS: u32 = 3;
+
+/// What became of a job with an event.
+#[derive(Debug, PartialEq)]
+pub(super) enum Progress {
+    /// It goes on.
+    Goes,
+    /// That was its last event.
+    Ended,
+    /// Its client is gone, or so slow that it counts as gone.
+    Deserted,
+}
+
+/// A request on its way.
+pub(super) struct Job {
+    pub id: RequestId,
+    request: Request,
+    /// All tokens generated so far, by whichever worker.
+    tokens: Vec<TokenId>,
+    events: mpsc::Sender<Event>,
+    /// Present until a place in the queue is certain.
+    admit: Option<oneshot::Sender<std::result::Result<(), Refused>>>,
+    /// When it is given up.
+    pub deadline: Duration,
+    /// Until when it waits for a worker to become ready.
+    pub hold: Duration,
+    /// Whether the client has seen `Started`.
+    started: bool,
+    /// Whether the present worker has reported `Started`.
+    begun: bool,
+    /// Workers that ended with it since its last new token.
+    deaths: u32,
+}
+
+impl Job {
+    pub fn new(
+        id: RequestId,
+        request: Request,
+        events: mpsc::Sender<Event>,
+        admit: oneshot::Sender<std::result::Result<(), Refused>>,
+        deadline: Duration,
+        hold: Duration,
+    ) -> Self {
+        let admit = Some(admit);
+        let (tokens, started, begun, deaths) = (Vec::new(), false, false, 0);
+        Self { id, request, tokens, events, admit, deadline, hold, started, begun, deaths }
+    }
+
+    /// Whether it has no certain place yet.
+    pub fn held(&self) -> bool {
+        self.admit.is_some()
+    }
+
+    /// Makes its place certain.
+    pub fn admit(&mut self) {
+        if let Some(admit) = self.admit.take() {
+            // A client that no longer waits abandons the job by its ticket.
+            let _ = admit.send(Ok(()));
+        }
+    }
+
+    /// Turns it away; after it was admitted, as its last event.
+    pub fn refuse(mut self, refused: Refused) {
+        match self.admit.take() {
+            Some(admit) => drop(admit.send(Err(refused))),
+            None => self.fail(refused.failure),
+        }
+    }
+
+    /// Ends it.
+    pub fn fail(mut self, failure: Failure) {
+        self.admit();
+        let _ = self.events.try_send(Event::Failed(failure));
+    }
+
+    /// The command that makes a worker begin or continue it.
+    pub fn command(&mut self) -> Command {
+        self.begun = false;
+        let request = Box::new(self.request.clone());
+        Command::Generate { id: self.id, request, resume: self.tokens.clone() }
+    }
+
+    /// Tokens so far.
+    pub fn tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Its worker ended. Returns the failure to end it with, if that was once too often.
+    pub fn orphan(&mut self, cause: &Failure) -> Option<Failure> {
+        self.deaths += 1;
+        (self.deaths >= DEATHS).then(|| {
+            let detail = format!("{DEATHS} workers in a row ended with this request: {}", cause.detail);
+            Failure::new(cause.fault, detail)
+        })
+    }
+
+    /// Takes in an event of its worker and hands it to the client.
+    ///
+    /// # Errors
+    /// [`Fault::WorkerLink`] for an event that cannot be right at this point, and the
+    /// failure itself where the worker reports that the card, not the request, failed:
+    /// the next worker continues.
+    pub fn take(&mut self, event: Event) -> Result<Progress> {
+        match &event {
+            Event::Started(_) => {
+                if std::mem::replace(&mut self.begun, true) {
+                    return Err(self.nonsense("started twice"));
+                }
+                if std::mem::replace(&mut self.started, true) {
+                    return Ok(Progress::Goes);
+                }
+            }
+            Event::Token(token) => {
+                let expected = self.tokens.len();
+                if !self.begun {
+                    return Err(self.nonsense("has a token before it started"));
+                }
+                if u32::try_from(expected) != Ok(token.index) {
+                    let detail = format!("is at token {expected}, but token {} came", token.index);
+                    return Err(self.nonsense(&detail));
+                }
+                self.tokens.push(token.id);
+                self.deaths = 0;
+            }
+            Event::Done(_) if !self.begun => return Err(self.nonsense("ended before it started")),
+            Event::Done(_) => {}
+            Event::Failed(failure) if of_the_card(failure.fault) => return Err(failure.clone()),
+            Event::Failed(_) => {}
+        }
+        let last = matches!(event, Event::Done(_) | Event::Failed(_));
+        Ok(match self.events.try_send(event) {
+            Ok(()) if last => Progress::Ended,
+            Ok(()) => Progress::Goes,
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) if last => Progress::Ended,
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => Progress::Deserted,
+        })
+    }
+
+    fn nonsense(&self, what: &str) -> Failure {
+        Failure::new(Fault::WorkerLink, format!("request {} {what}", self.id.0))
+    }
+}
+
+/// Whether a fault says nothing about the request, so that another worker may succeed.
+fn of_the_card(fault: Fault) -> bool {
+    matches!(fault, Fault::CardCall | Fault::CardOutput | Fault::CardAbsent | Fault::CardPorts)
+}
