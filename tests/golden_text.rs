@@ -2,7 +2,7 @@
 //! (`tests/golden/smollm2-135m-greedy.json`): same prompt, same tokens, same text.
 
 // The exemption for tests does not reach the functions they share.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
 
@@ -195,4 +195,17 @@ fn the_vendors_vocabulary_text_gives_the_same_tokens() {
             model.text().render(&list, Think::Default).unwrap()
         );
     }
+}
+
+#[test]
+fn the_demo_models_manifest_lists_and_matches_its_files() {
+    let model = demo_model();
+    let manifest = model.manifest().expect("axmodel-pack writes a manifest");
+    let post = model.post_file();
+    let post = post.file_name().and_then(|name| name.to_str()).unwrap();
+    assert!(manifest.files().any(|name| name == post));
+    for name in manifest.files() {
+        manifest.check(model.path(), name).unwrap();
+    }
+    assert_eq!(model.embeddings().unwrap().row(49_151).unwrap().len(), 2 * model.hidden());
 }

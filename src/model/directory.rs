@@ -208,13 +208,9 @@ mod tests {
     fn a_package_needs_a_way_to_talk_and_to_end() {
         let without = |marker: &'static str| {
             move |dir: &Path| {
-                edit(dir, "tokenizer.json", |t| {
-                    for token in t["added_tokens"].as_array_mut().unwrap() {
-                        if token["content"] == marker {
-                            token["content"] = json!("<other>");
-                        }
-                    }
-                });
+                let path = dir.join("tokenizer.json");
+                let text = std::fs::read_to_string(&path).unwrap();
+                std::fs::write(path, text.replace(marker, "<other>")).unwrap();
             }
         };
         let failure = refused(without("<|im_start|>"));
