@@ -13,7 +13,11 @@
 //! | counters another program reads | `card/trace.rs`, `card/control.rs` |
 //! | injected faults | `card/fault.rs` |
 //! | what an engine computes | `engine/` |
+//! | how a GGUF file becomes a model directory | `pack/` |
 
 mod abi;
+pub mod bench;
 pub mod card;
+pub mod chain;
 pub mod engine;
+pub mod pack;
