@@ -14,10 +14,11 @@
 //! | counters another program reads | `card/trace.rs`, `card/control.rs` |
 //! | injected faults | `card/fault.rs` |
 //! | what an engine computes | `engine/` |
-//! | model directories | `pack/` |
-//! | running a packed model without the card, in tests | `chain.rs` |
+//! | how a GGUF file becomes a model directory | `pack/` |
+//! | running a packed model without the card | `chain.rs`, `bench.rs` |
 
 mod abi;
+pub mod bench;
 pub mod card;
 pub mod chain;
 pub mod engine;
