@@ -1,4 +1,5 @@
-//! An emulated AXERA card behind the vendor's C ABI (`libaxcl_rt.so`).
+//! An emulated AXERA card behind the vendor's C ABI (`libaxcl_rt.so`), and `axmodel-pack`,
+//! which makes the engines it runs.
 //!
 //! # Layout
 //!
@@ -13,7 +14,11 @@
 //! | counters another program reads | `card/trace.rs`, `card/control.rs` |
 //! | injected faults | `card/fault.rs` |
 //! | what an engine computes | `engine/` |
+//! | model directories | `pack/` |
+//! | running a packed model without the card, in tests | `chain.rs` |
 
 mod abi;
 pub mod card;
+pub mod chain;
 pub mod engine;
+pub mod pack;

@@ -106,7 +106,6 @@ extern "C" fn axclrtGetDeviceList(list: Out<DeviceList>) -> i32 {
 #[unsafe(no_mangle)]
 extern "C" fn axclrtSynchronizeDevice() -> i32 {
     call("axclrtSynchronizeDevice", Kind::Rpc, |process| {
-        process.context()?;
         let streams: Vec<_> = process.state().streams.values().cloned().collect();
         for open in streams {
             open.stream.drain(None);

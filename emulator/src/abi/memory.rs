@@ -1,5 +1,6 @@
 //! Card memory, host memory and copies between them.
 
+use std::ffi::c_void;
 use std::time::{Duration, Instant};
 
 use super::log;
@@ -76,10 +77,10 @@ extern "C" fn axclrtMemInvalidate(address: Address, _size: usize) -> i32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn axclrtMallocHost(address: Out<Address>, size: usize) -> i32 {
+extern "C" fn axclrtMallocHost(address: Out<*mut c_void>, size: usize) -> i32 {
     call("axclrtMallocHost", Kind::Local, |_| {
         // SAFETY: malloc accepts any size; the result, null included, is the caller's.
-        address.set(Address::of(unsafe { libc::malloc(size) }), NULL)?;
+        address.set(unsafe { libc::malloc(size) }, NULL)?;
         Ok(0)
     })
 }

@@ -52,11 +52,6 @@ pub struct Address(*mut c_void);
 unsafe impl Send for Address {}
 
 impl Address {
-    /// From a pointer of the host.
-    pub fn of(pointer: *mut c_void) -> Self {
-        Self(pointer)
-    }
-
     /// As a pointer of the host.
     pub fn raw(self) -> *mut c_void {
         self.0

@@ -222,3 +222,6 @@ impl Card {
         self.memory.reset();
     }
 }
+
+#[cfg(test)]
+mod tests;

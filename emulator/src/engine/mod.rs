@@ -1,7 +1,21 @@
 //! What the emulated NPU runs: a loaded model file with tensors, shape groups and a
 //! computation. The C ABI knows engines only through this trait.
 
+mod attention;
+pub mod container;
+mod crew;
+mod layer;
+mod matrix;
+pub mod panel;
+mod post;
+mod rows;
+mod scratch;
+mod shapes;
+mod shared;
+
 use std::sync::Arc;
+
+use container::{Container, Spec};
 
 /// Element types, with the vendor's enum values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,10 +92,15 @@ pub trait Engine: Send + Sync {
     fn weight_bytes(&self) -> u64;
 }
 
-/// Loads an engine file.
+/// Loads an engine file written by `axmodel-pack`.
 ///
 /// # Errors
-/// What is wrong with the file.
+/// What is wrong with the file, without its name.
 pub fn load(source: Source) -> Result<Box<dyn Engine>, String> {
-    Err(format!("an engine file of {} bytes: no loader yet", source.bytes().len()))
+    let container = Container::open(source)?;
+    let engine: Box<dyn Engine> = match &container.header.spec {
+        Spec::Layer(spec) => Box::new(layer::LayerEngine::new(&container, spec)?),
+        Spec::Post(spec) => Box::new(post::PostEngine::new(&container, spec)?),
+    };
+    Ok(engine)
 }
