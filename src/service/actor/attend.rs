@@ -79,7 +79,7 @@ impl Actor {
         let inside = activity.call.as_deref().map(|name| Call {
             name,
             since: Duration::from_millis(activity.since_ms),
-            loading: activity.phase == "load",
+            loading: !self.life.ready(),
         });
         if let Err(failure) = pulse.pong(nonce, inside, limits) {
             self.distrust(failure);

@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use crate::chat::{Delta, Done, Event, Finish, Input, Request, RequestId, Started, Token, TokenId, Usage};
+use crate::chat::{
+    Delta, Done, Event, Finish, Input, Request, RequestId, Started, Token, TokenChoice, TokenId,
+    TokenLogprobs, Usage,
+};
 use crate::fault::{Failure, Fault};
 use crate::link::frame::{Activity, Command, ModelInfo, Report};
 use crate::link::pipe::{Reader, Writer};
@@ -80,7 +83,7 @@ impl Stage {
         if index != 5 || !fresh {
             return;
         }
-        let token = |id, index| Report::Answer { id, event: Event::Token(made(7, index)) };
+        let token = |id, index| Report::Answer { id, event: Event::Token(made(7, index, false)) };
         match self.script.as_str() {
             "gap-at-5" => self.send(token(id, 6)),
             "repeat-at-5" => self.send(token(id, 4)),
@@ -94,7 +97,10 @@ impl Stage {
     }
 
     fn generate(&self, id: RequestId, request: &Request, resume: u32) {
-        let Input::Raw(prompt) = &request.input else { panic!("only raw prompts are used here") };
+        let prompt = match &request.input {
+            Input::Raw(prompt) => prompt,
+            Input::Chat(messages) => &messages.last().unwrap().content,
+        };
         let (seed, tokens) = (request.sampling.seed.unwrap(), request.limits.max_tokens.unwrap());
         match prompt.as_str() {
             "die at once" => std::process::abort(),
@@ -111,16 +117,20 @@ impl Stage {
             if self.cancelled.load(Ordering::Acquire) == id.0 {
                 return self.done(id, Finish::Cancelled, index);
             }
-            self.answer(id, Event::Token(made(seed, index)));
+            self.answer(id, Event::Token(made(seed, index, request.logprobs.is_some())));
             self.stumble(id, index + 1, resume == 0);
         }
         self.done(id, Finish::Length, tokens);
     }
 }
 
-fn made(seed: u64, index: u32) -> Token {
-    let delta = Delta { content: token_text(seed, index), reasoning: String::new() };
-    Token { index, id: token_id(seed, index), delta, logprobs: None }
+fn made(seed: u64, index: u32, logprobs: bool) -> Token {
+    let (id, content) = (token_id(seed, index), token_text(seed, index));
+    let logprobs = logprobs.then(|| {
+        let chosen = TokenChoice { id, bytes: content.clone().into(), logprob: -0.5 };
+        TokenLogprobs { top: vec![chosen.clone()], chosen }
+    });
+    Token { index, id, delta: Delta { content, reasoning: String::new() }, logprobs }
 }
 
 /// Not a test: the worker's process.
