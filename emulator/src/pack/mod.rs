@@ -5,6 +5,7 @@ mod description;
 mod engine_file;
 mod family;
 mod gguf;
+mod hollow;
 mod manifest;
 mod model;
 mod sentencepiece;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use family::Shape;
 use gguf::Gguf;
+pub use hollow::pack_hollow;
 
 /// Is told what is being done.
 pub type Progress<'a> = &'a dyn Fn(&str);
