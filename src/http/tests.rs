@@ -34,7 +34,7 @@ struct Stage {
     _dir: tempfile::TempDir,
 }
 
-fn on_stage<F: Future>(script: &str, change: impl FnOnce(&mut Settings), act: impl FnOnce(Stage) -> F) {
+fn on_stage(script: &str, change: impl FnOnce(&mut Settings), act: impl AsyncFnOnce(Stage)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let dir = tempfile::tempdir().unwrap();
@@ -68,7 +68,7 @@ fn a_completion_has_every_field_of_openais_schema() {
     on_stage(
         "",
         |_| {},
-        |stage| async move {
+        async |stage| {
             let response = post(stage.address, CHAT, &ask("hello", json!({}))).await;
             assert_eq!(response.status(), 200);
             assert!(response.headers()["x-request-id"].to_str().unwrap().starts_with("req_"));
@@ -105,7 +105,7 @@ fn logprobs_are_told_where_asked_for() {
     on_stage(
         "",
         |_| {},
-        |stage| async move {
+        async |stage| {
             let wanted = json!({"logprobs": true, "top_logprobs": 1, "max_tokens": 2});
             let answer = body(post(stage.address, CHAT, &ask("hello", wanted.clone())).await).await;
             let first = json!({
@@ -130,7 +130,7 @@ fn a_stream_begins_with_the_role_and_ends_with_usage_and_done() {
     on_stage(
         "",
         |_| {},
-        |stage| async move {
+        async |stage| {
             let wanted = json!({"stream": true, "stream_options": {"include_usage": true}});
             let events = Events::new(post(stage.address, CHAT, &ask("hello", wanted)).await).rest().await;
             assert_eq!(content(&events), scripted::text(7, 12));
@@ -162,7 +162,7 @@ fn an_answer_is_whole_although_its_workers_die() {
     on_stage(
         "die-every-10",
         |_| {},
-        |stage| async move {
+        async |stage| {
             let wanted = json!({"stream": true, "max_tokens": 50});
             let events = Events::new(post(stage.address, CHAT, &ask("hello", wanted)).await).rest().await;
             assert_eq!(content(&events), scripted::text(7, 50));
@@ -177,7 +177,7 @@ fn an_answer_is_whole_although_its_workers_die() {
 #[test]
 fn a_silent_stream_carries_comments_and_its_end_frees_the_card() {
     let quick = |s: &mut Settings| s.limits.keepalive_comment_s = Seconds(Duration::from_millis(50));
-    on_stage("", quick, |stage| async move {
+    on_stage("", quick, async |stage| {
         let silent = ask("wait for cancel", json!({"stream": true}));
         let mut events = Events::new(post(stage.address, CHAT, &silent).await);
         while events.next().await.unwrap() != Sent::Comment {}
@@ -198,7 +198,7 @@ fn a_silent_stream_carries_comments_and_its_end_frees_the_card() {
 #[test]
 fn a_failure_within_a_stream_is_an_error_event_and_never_done() {
     let hasty = |s: &mut Settings| s.limits.request_timeout_s = Seconds(Duration::from_millis(500));
-    on_stage("", hasty, |stage| async move {
+    on_stage("", hasty, async |stage| {
         stage.service.wait_for(|s| s.ready).await;
         let wanted = ask("wait for cancel", json!({"stream": true}));
         let events = Events::new(post(stage.address, CHAT, &wanted).await).rest().await;
@@ -217,7 +217,7 @@ fn an_early_failure_has_its_own_status_also_for_a_stream() {
     on_stage(
         "",
         |_| {},
-        |stage| async move {
+        async |stage| {
             for stream in [false, true] {
                 let response = post(stage.address, CHAT, &ask("refuse", json!({"stream": stream}))).await;
                 assert_eq!(response.status(), 400);
@@ -236,7 +236,7 @@ fn wrong_requests_are_told_in_openais_form() {
     on_stage(
         "",
         |s| s.limits.body_bytes = 2000,
-        |stage| async move {
+        async |stage| {
             let request = |method: &str, path: &str, text: &str| {
                 let body = Full::from(Bytes::copy_from_slice(text.as_bytes()));
                 Request::builder().method(method).uri(path).header("host", "test").body(body).unwrap()
@@ -269,7 +269,7 @@ fn readiness_is_the_engines_and_not_the_ports() {
     on_stage(
         "never-ready",
         |s| s.limits.hold_s = Seconds(Duration::from_millis(100)),
-        |stage| async move {
+        async |stage| {
             for path in ["/readyz", "/health"] {
                 let response = get(stage.address, path).await;
                 assert_eq!(response.status(), 503);
@@ -289,7 +289,7 @@ fn the_loaded_model_and_the_status_are_told() {
     on_stage(
         "",
         |_| {},
-        |stage| async move {
+        async |stage| {
             stage.service.wait_for(|s| s.ready).await;
             assert_eq!(get(stage.address, "/readyz").await.status(), 200);
             let list = body(get(stage.address, "//v1/models/").await).await;
@@ -317,7 +317,7 @@ fn a_full_queue_is_429_with_retry_after() {
     on_stage(
         "",
         |s| s.limits.queue = 0,
-        |stage| async move {
+        async |stage| {
             let running = ask("wait for cancel", json!({"stream": true}));
             let events = Events::new(post(stage.address, CHAT, &running).await);
             let refused = post(stage.address, CHAT, &ask("hello", json!({}))).await;
@@ -345,7 +345,7 @@ fn slow_broken_and_oversized_requests_are_cut_off() {
         s.limits.body_s = Seconds(Duration::from_millis(100));
         s.limits.header_bytes = 8 << 10;
     };
-    on_stage("", strict, |stage| async move {
+    on_stage("", strict, async |stage| {
         assert_eq!(raw(stage.address, b"").await, "", "an idle connection is closed");
         assert_eq!(raw(stage.address, b"GET /livez HTTP/1.1\r\nhost:").await, "");
         assert!(raw(stage.address, b"\x16\x03\x01 nonsense\r\n\r\n").await.starts_with("HTTP/1.1 400"));
@@ -365,7 +365,7 @@ fn connections_beyond_the_limit_wait_for_a_place() {
         s.limits.connections = 1;
         s.limits.header_s = Seconds(Duration::from_millis(200));
     };
-    on_stage("", narrow, |stage| async move {
+    on_stage("", narrow, async |stage| {
         let _idle = TcpStream::connect(stage.address).await.unwrap();
         assert_eq!(get(stage.address, "/livez").await.status(), 200, "after the idle one was closed");
     });
@@ -376,7 +376,7 @@ fn draining_completes_streams_and_takes_no_more() {
     on_stage(
         "",
         |_| {},
-        |stage| async move {
+        async |stage| {
             let wanted = ask("hello", json!({"stream": true, "max_tokens": 300}));
             let mut events = Events::new(post(stage.address, CHAT, &wanted).await);
             stage.service.stop();

@@ -1,0 +1,11 @@
+//! The real supervisor with the real worker, the emulated card and the demo model, over
+//! real connections and signals.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
+
+mod answers;
+#[path = "../support/client.rs"]
+mod client;
+mod program;
+mod supervisor;
+mod survival;

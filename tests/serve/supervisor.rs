@@ -1,0 +1,156 @@
+//! A supervisor process with a configuration, a card and a port of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::client;
+
+/// Longer than anything a test waits for may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+pub const CHAT: &str = "/v1/chat/completions";
+
+/// The emulated card's library, beside the programs.
+fn runtime() -> PathBuf {
+    let directory = Path::new(env!("CARGO_BIN_EXE_llm8850-worker")).parent().unwrap();
+    let places = [directory.join("libaxcl_rt.so"), directory.join("deps/libaxcl_rt.so")];
+    places.into_iter().find(|p| p.exists()).unwrap_or_else(|| {
+        panic!("no libaxcl_rt.so in {}: run `cargo build -p axcl-emulator` first", directory.display())
+    })
+}
+
+/// The packed demo model.
+fn demo_model() -> PathBuf {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/models/smollm2-135m");
+    let path = std::env::var_os("LLM8850_DEMO_MODEL").map_or(default, PathBuf::from);
+    let found = path.join("config.json").exists();
+    assert!(found, "no demo model in {}: run `make model`, or set LLM8850_DEMO_MODEL", path.display());
+    path
+}
+
+/// A running supervisor. Ended when dropped.
+pub struct Supervisor {
+    child: Child,
+    log: Receiver<String>,
+    pub address: SocketAddr,
+    pub config: PathBuf,
+    directory: tempfile::TempDir,
+}
+
+impl Supervisor {
+    /// Starts one, with `sections` added to its configuration, and waits for its port.
+    pub fn start(sections: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("config.toml");
+        write_config(&config, directory.path(), sections);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_llm8850-supervisor"))
+            .arg("--config")
+            .arg(&config)
+            .env_remove("RUST_LOG")
+            .env_remove("NOTIFY_SOCKET")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (lines, log) = channel();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        thread::spawn(move || {
+            for line in errors.lines().map_while(Result::ok) {
+                // Shown by the test runner where a test fails.
+                eprintln!("{line}");
+                if lines.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut supervisor = Self { child, log, address: ([0; 4], 0).into(), config, directory };
+        let line = supervisor.wait_log("listening on http://");
+        supervisor.address = line.rsplit_once("http://").unwrap().1.trim().parse().unwrap();
+        supervisor
+    }
+
+    /// Starts one and waits until its model answers.
+    pub fn ready(sections: &str) -> Self {
+        let supervisor = Self::start(sections);
+        supervisor.wait_log("the model is ready");
+        supervisor
+    }
+
+    /// Rewrites the configuration's added sections.
+    pub fn configure(&self, sections: &str) {
+        write_config(&self.config, self.directory.path(), sections);
+    }
+
+    /// Waits for a line of the log.
+    pub fn wait_log(&self, part: &str) -> String {
+        loop {
+            let line =
+                self.log.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("no {part:?} in the log: {e}"));
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    pub async fn status(&self) -> Value {
+        client::json(client::get(self.address, "/v1/status").await).await
+    }
+
+    /// Kills the present worker, if one lives.
+    pub async fn kill_worker(&self) -> bool {
+        let pid = self.status().await["worker_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(Pid::from_raw);
+        pid.is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+    }
+}
+
+fn write_config(path: &Path, card: &Path, sections: &str) {
+    let (runtime, card, model) = (json!(runtime()), json!(card.join("card")), json!(demo_model()));
+    let text = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\n\
+         [worker]\nruntime = {runtime}\nverify = false\nenv = {{ AXCL_EMU_DIR = {card} }}\n\
+         [model]\ndir = {model}\nname = \"demo\"\n{sections}\n"
+    );
+    std::fs::write(path, text).unwrap();
+}
+
+/// A request body.
+pub fn ask(text: &str, extra: Value) -> Value {
+    let mut body = json!({
+        "model": "demo", "seed": 5, "max_tokens": 24, "messages": [{"role": "user", "content": text}],
+    });
+    for (key, value) in extra.as_object().unwrap() {
+        body[key] = value.clone();
+    }
+    body
+}
+
+pub fn run<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(3 * PATIENCE, future).await.expect("took too long") })
+}
