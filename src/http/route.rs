@@ -77,7 +77,9 @@ where
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = answer(&context, request).await;
     let status = response.status();
-    match status.is_server_error() {
+    // Who polls for readiness expects to be refused.
+    let expected = matches!(path.as_str(), "/readyz" | "/health");
+    match status.is_server_error() && !expected {
         true => warn!(%method, path, status = status.as_u16(), "answered with an error"),
         false => debug!(%method, path, status = status.as_u16(), "answered"),
     }

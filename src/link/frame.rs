@@ -48,8 +48,9 @@ pub struct ModelInfo {
     /// Whether prompts are read in chunks: they passed the self-test.
     #[serde(default)]
     pub chunked: bool,
+    /// The card library's version; the emulator's ends in `_emulated`.
     pub runtime: String,
-    /// E.g. "AX650N", or "emulated".
+    /// The chip, e.g. "AX650N".
     pub device: String,
     pub load_ms: u64,
     pub card_memory_bytes: u64,

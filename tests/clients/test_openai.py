@@ -37,8 +37,8 @@ def streamed(stream):
 @pytest.mark.parametrize("case", GOLDEN, ids=[str(i) for i in range(len(GOLDEN))])
 def test_greedy_answers_begin_as_the_reference_engine_s(client, case):
     reply = ask(client, case["messages"], max_tokens=len(case["token_ids"]))
-    stable = case["stable_text"]
-    assert stable and reply.choices[0].message.content[: len(stable)] == stable
+    stable = case["stable_text"].removesuffix("<|im_end|>")
+    assert reply.choices[0].message.content[: len(stable)] == stable  # empty where a near tie comes first
     assert reply.usage.prompt_tokens == len(case["prompt_token_ids"])
 
 
@@ -63,7 +63,7 @@ def test_streaming_gives_the_same_text_and_the_usage(client):
 
 
 def test_a_stream_ends_with_done(service):
-    body = json.dumps({"messages": ASK, "max_tokens": 3, "stream": True}).encode()
+    body = json.dumps({"model": "any", "messages": ASK, "max_tokens": 3, "stream": True}).encode()
     with urllib.request.urlopen(service.base + "/v1/chat/completions", body) as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
         lines = [line for line in reply.read().decode().splitlines() if line]

@@ -16,7 +16,7 @@ use crate::card::latency::wait_until;
 
 /// The version this library imitates.
 const VERSION: (i32, i32, i32) = (3, 10, 2);
-pub const FULL_VERSION: &std::ffi::CStr = c"V3.10.2_20251215140224";
+pub const FULL_VERSION: &std::ffi::CStr = c"V3.10.2_emulated";
 /// The PCI bus number of the card unless `AXCL_EMU_DEVICE` says otherwise.
 const DEVICE: i32 = 1;
 /// What taking the library down costs on a real system.

@@ -65,8 +65,8 @@ impl Actor {
         }
         let took = self.clock.now().saturating_sub(self.spawned.unwrap_or_default());
         self.estimate.loaded(took);
-        let (device, seconds) = (model.device.as_str(), took.as_secs_f64());
-        info!(model = model.name, context = model.context, device, seconds, "the model is ready");
+        let (runtime, seconds) = (model.runtime.as_str(), took.as_secs_f64());
+        info!(model = model.name, context = model.context, runtime, seconds, "the model is ready");
         self.status.model = Some(model);
         self.status.loading = None;
         self.queue.admit();
