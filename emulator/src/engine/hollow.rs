@@ -4,6 +4,7 @@
 //! are the same in every shape group, and wrong masks, positions or caches change all that
 //! follows, as they would with a real model.
 
+use super::attention::visible;
 use super::container::{LayerSpec, PostSpec};
 use super::layer::{halves, poisoned};
 use super::shapes::{Group, check, layer_groups, layer_info, post_info};
@@ -57,10 +58,7 @@ impl HollowLayer {
 /// The last column before `own` that the mask row shows.
 fn before(mask: &[u8], own: usize) -> Option<usize> {
     let columns = mask.as_chunks::<2>().0.get(..own)?;
-    columns.iter().rposition(|bits| {
-        let bits = u16::from_le_bytes(*bits);
-        bits & 0x8000 == 0 || bits & 0x7fff < 0x46ea
-    })
+    columns.iter().rposition(|bits| visible(*bits))
 }
 
 impl Engine for HollowLayer {

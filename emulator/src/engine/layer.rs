@@ -5,7 +5,7 @@ use super::container::{Container, LayerSpec, RopeKind};
 use super::crew::{Crew, Member};
 use super::matrix::{Matrix, Rows};
 use super::panel::{INPUTS, OUTPUTS};
-use super::rows::{add, narrow, narrow_row, rms_norm, sum_into_bf16, swiglu, widen_row};
+use super::rows::{add, narrow, narrow_row, rms_norm, rms_norm_here, sum_into_bf16, swiglu, widen_row};
 use super::scratch::{borrow, first};
 use super::shapes::{Group, check, layer_groups, layer_info};
 use super::shared::Shared;
@@ -233,8 +233,7 @@ impl LayerEngine {
         if value.is_none() {
             let norm = if key.is_some() { &self.k_norm } else { &self.q_norm };
             if let Some(norm) = norm {
-                let from = values.to_vec();
-                rms_norm(&from, norm, spec.rms_eps, values);
+                rms_norm_here(values, norm, spec.rms_eps);
             }
             rotate(values, angles, spec.rope_kind);
         }

@@ -7,6 +7,8 @@ mod crew;
 mod hollow;
 mod lanes;
 mod layer;
+#[cfg(test)]
+mod layer_tests;
 mod matrix;
 pub mod panel;
 mod post;

@@ -2,16 +2,16 @@
 //! hollow. The directory appears whole, under its name, or not at all.
 
 mod description;
-mod engine_file;
+pub(crate) mod engine_file;
 mod family;
-mod gguf;
+pub(crate) mod gguf;
 mod hollow;
 mod manifest;
 mod model;
 mod sentencepiece;
 mod splitting;
 mod tokenizer;
-mod weights;
+pub(crate) mod weights;
 
 use std::path::{Path, PathBuf};
 
