@@ -15,7 +15,7 @@ LISTEN    ?= 127.0.0.1:8000
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build model run test test-rust test-clients lint bench clean
+.PHONY: help setup build model run test test-build test-rust test-clients lint bench clean
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,11 +34,17 @@ run: build ## Answer chat requests here: MODEL=file.gguf, MODEL_DIR=dir, LISTEN=
 	@if [ -z "$(MODEL)$(MODEL_DIR)" ]; then $(MAKE) --no-print-directory model; fi
 	@scripts/run --listen "$(LISTEN)" --runtime "$(RUNTIME)" --gguf "$(MODEL)" --model-dir "$(or $(MODEL_DIR),$(if $(MODEL),,$(DEMO)))"
 
-test: model test-rust test-clients ## Run every test
+test: test-rust test-clients ## Run every test
 
-test-rust: model
+# Building through `cargo test` also makes the programs: one build, not two.
+test-build: setup
+	@echo "== building programs and tests (the first time takes several minutes)"
+	$(CARGO) test --release --locked --workspace --no-run
+	@scripts/demo-model $(OUT)/axmodel-pack $(DEMO)
+
+test-rust: test-build
 	@echo "== Rust tests"
-	LLM8850_DEMO_MODEL="$(CURDIR)/$(DEMO)" $(CARGO) test --release --locked --workspace
+	LLM8850_DEMO_MODEL="$(CURDIR)/$(DEMO)" $(CARGO) test --release --locked --workspace --no-fail-fast
 
 $(VENV)/.stamp: tests/clients/requirements.txt
 	@echo "== installing the client libraries the tests talk with"
@@ -46,7 +52,7 @@ $(VENV)/.stamp: tests/clients/requirements.txt
 	$(VENV)/bin/pip install --quiet --require-hashes -r $<
 	@touch $@
 
-test-clients: model $(VENV)/.stamp
+test-clients: test-build $(VENV)/.stamp
 	@echo "== official clients against the real service"
 	$(VENV)/bin/pytest -q tests/clients
 

@@ -31,10 +31,13 @@ fn a_worker_killed_at_every_tenth_token_costs_no_letter() {
         }
         assert_eq!(content(&seen), whole["message"]["content"].as_str().unwrap());
         assert_eq!(seen.last(), Some(&Sent::Done));
-        let tokens: Vec<_> = seen.iter().filter_map(|event| match event {
-            Sent::Data(chunk) => chunk["choices"][0]["logprobs"]["content"].get(0).cloned(),
-            Sent::Done | Sent::Comment => None,
-        });
+        let tokens: Vec<_> = seen
+            .iter()
+            .filter_map(|event| match event {
+                Sent::Data(chunk) => chunk["choices"][0]["logprobs"]["content"].get(0).cloned(),
+                Sent::Done | Sent::Comment => None,
+            })
+            .collect();
         let expected = whole["logprobs"]["content"].as_array().unwrap();
         let names = |list: &[serde_json::Value]| list.iter().map(|t| t["bytes"].clone()).collect::<Vec<_>>();
         assert_eq!(names(&tokens), names(expected));
