@@ -1,5 +1,7 @@
 //! What `axmodel-pack` writes, and what it refuses.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 mod tiny;
 
 use std::collections::BTreeMap;
