@@ -17,6 +17,9 @@
 //! | loading, prefill, decode on the card | [`inference::pipeline`] |
 //! | how a model package is read | [`model`] |
 //! | how messages become tokens and tokens become text | [`inference`] |
+//! | when a worker is started, stopped or replaced | [`machine`] |
+//! | how requests wait, run and survive a worker | [`service`] |
+//! | clock, chance, journal and service manager | [`sys`] |
 
 pub mod axcl;
 pub mod chat;

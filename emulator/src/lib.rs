@@ -16,8 +16,10 @@
 //! | what an engine computes | `engine/` |
 //! | model directories | `pack/` |
 //! | running a packed model without the card, in tests | `chain.rs` |
+//! | how a GGUF file becomes a model directory | `pack/` |
 
 mod abi;
+pub mod bench;
 pub mod card;
 pub mod chain;
 pub mod engine;

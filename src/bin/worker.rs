@@ -12,8 +12,8 @@ use llm8850::chat::{Input, Limits, Message, Request, Role, Sampling, Think};
 use llm8850::config::{Config, PathChoice};
 use llm8850::fault::{Failure, Fault, Result};
 use llm8850::inference::pipeline::PathMode;
+use llm8850::sys::log;
 use llm8850::worker::{Once, Settings, answer_once, exit_code, serve};
-use tracing_subscriber::EnvFilter;
 
 /// Runs a language model on the card.
 #[derive(Parser)]
@@ -50,10 +50,7 @@ enum PathArgument {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match run(arguments) {
+    match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("llm8850-worker: {failure}");
@@ -63,7 +60,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    let settings = settings(&arguments)?;
+    // What is wrong in the file is the supervisor's to report; here its defaults take over.
+    let config = arguments.config.as_deref().map_or_else(Config::default, |file| Config::load(file).0);
+    let _log = log::start(config.log.level)?;
+    let settings = settings(&arguments, &config)?;
     let Some(prompt) = arguments.prompt else { return serve(&settings, supervisor()?) };
     let request = Request {
         input: Input::Chat(vec![Message::text(Role::User, prompt)]),
@@ -90,9 +90,7 @@ fn supervisor() -> Result<UnixStream> {
     Ok(socket)
 }
 
-fn settings(arguments: &Arguments) -> Result<Settings> {
-    // What is wrong in the file is the supervisor's to report; here its defaults take over.
-    let config = arguments.config.as_deref().map_or_else(Config::default, |file: &Path| Config::load(file).0);
+fn settings(arguments: &Arguments, config: &Config) -> Result<Settings> {
     let (worker, model) = (&config.worker, &config.model);
     let descriptor = model.descriptor.clone().map(toml::Table::try_into).transpose();
     Ok(Settings {

@@ -1,1 +1,149 @@
+use super::*;
+use crate::chat::Limits;
+use crate::model::{ModelDir, fixture};
+use std::sync::LazyLock;
 
+static PACKAGE: LazyLock<(tempfile::TempDir, ModelDir)> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().unwrap();
+    let package = fixture::package(dir.path(), None);
+    (dir, package)
+});
+
+fn chat(messages: Vec<Message>, limits: Limits) -> Request {
+    Request {
+        input: Input::Chat(messages),
+        sampling: Sampling::default(),
+        limits,
+        think: Think::Default,
+        logprobs: None,
+    }
+}
+
+fn prepared(request: &Request, context: u32) -> Result<Prepared> {
+    prepare(PACKAGE.1.text(), &Sampling::default(), request, context, &[])
+}
+
+fn text_of(prompt: &[TokenId]) -> String {
+    let pieces = PACKAGE.1.text().pieces();
+    let bytes: Vec<u8> = prompt.iter().flat_map(|&t| pieces.bytes(t)).copied().collect();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// Messages of 20 bytes, numbered: user and assistant in turn, after a system message.
+fn history(turns: u32) -> Vec<Message> {
+    let mut list = vec![Message::text(Role::System, "Be brief.")];
+    for n in 0..turns {
+        let role = if n % 2 == 0 { Role::User } else { Role::Assistant };
+        list.push(Message::text(role, format!("message number {n:05}")));
+    }
+    list
+}
+
+#[test]
+fn a_conversation_that_fits_is_whole() {
+    let ready = prepared(&chat(history(3), Limits::default()), 1000).unwrap();
+    assert_eq!(ready.dropped_messages, 0);
+    assert!(
+        text_of(&ready.prompt).starts_with("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n")
+    );
+    assert!(text_of(&ready.prompt).ends_with("00002<|im_end|>\n<|im_start|>assistant\n"));
+    assert!(ready.finished.is_none());
+}
+
+#[test]
+fn a_long_conversation_keeps_system_and_newest_and_most_of_the_prefix() {
+    let context = 800;
+    let (mut last_cut, mut moves, mut reused) = (0, 0, 0);
+    let mut before: Vec<TokenId> = Vec::new();
+    for turns in (1..121).step_by(2) {
+        let ready = prepared(&chat(history(turns), Limits::default()), context).unwrap();
+        assert!(ready.prompt.len() <= 600, "{} tokens leave no room", ready.prompt.len());
+        let text = text_of(&ready.prompt);
+        assert!(text.starts_with("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n"), "{text}");
+        assert!(text.ends_with(&format!("{:05}<|im_end|>\n<|im_start|>assistant\n", turns - 1)));
+        assert!(ready.dropped_messages >= last_cut && ready.dropped_messages % 2 == 0);
+        if ready.dropped_messages == last_cut {
+            // All but the generation prompt comes again, then the new turn.
+            let common = before.iter().zip(&ready.prompt).take_while(|(a, b)| a == b).count();
+            assert!(common + 2 >= before.len(), "{common} of {}", before.len());
+            reused += 1;
+        } else {
+            moves += 1;
+        }
+        last_cut = ready.dropped_messages;
+        before = ready.prompt;
+    }
+    assert!(last_cut > 80);
+    assert!(moves < 25 && reused > 34, "moved {moves} times, reused {reused} times");
+}
+
+#[test]
+fn a_single_message_that_is_too_long_keeps_its_end() {
+    let mut long = "x".repeat(5000);
+    long.push_str(" and what now? é");
+    let ready = prepared(&chat(vec![Message::text(Role::User, long)], Limits::default()), 400).unwrap();
+    assert!((250..=300).contains(&ready.prompt.len()), "{}", ready.prompt.len());
+    assert!(text_of(&ready.prompt).contains("xx and what now? é<|im_end|>"));
+}
+
+#[test]
+fn a_system_message_that_is_too_long_keeps_its_beginning() {
+    let system = format!("You are a poet.{}", "y".repeat(5000));
+    let list = vec![Message::text(Role::System, system), Message::text(Role::User, "A poem!")];
+    let ready = prepared(&chat(list, Limits::default()), 400).unwrap();
+    let text = text_of(&ready.prompt);
+    assert!(text.contains("system\nYou are a poet.yy") && text.contains("A poem!"), "{text}");
+    assert!(ready.prompt.len() <= 300);
+}
+
+#[test]
+fn refusal_is_possible_and_says_by_how_much() {
+    let limits = Limits { overflow: Overflow::Error, ..Limits::default() };
+    let failure = prepared(&chat(history(41), limits.clone()), 800).err().unwrap();
+    assert_eq!(failure.fault, Fault::ContextLength);
+    assert!(failure.detail.contains("the context holds 800"), "{}", failure.detail);
+    assert!(prepared(&chat(history(5), limits), 800).is_ok());
+    // A context that holds not even the template's own marks.
+    let failure = prepared(&chat(history(1), Limits::default()), 8).err().unwrap();
+    assert_eq!(failure.fault, Fault::ContextLength);
+}
+
+#[test]
+fn a_request_may_use_less_context_and_reserve_less_for_its_answer() {
+    let small = Limits { context: Some(400), max_tokens: Some(10), ..Limits::default() };
+    let ready = prepared(&chat(history(61), small), 8000).unwrap();
+    assert!((250..=390).contains(&ready.prompt.len()), "{}", ready.prompt.len());
+}
+
+#[test]
+fn raw_prompts_are_taken_as_they_are_and_lose_their_beginning_in_steps() {
+    let raw = |n: usize| Request {
+        input: Input::Raw(format!("<|im_start|>{}!", "z".repeat(n))),
+        ..chat(Vec::new(), Limits::default())
+    };
+    let short = prepared(&raw(10), 400).unwrap();
+    assert_eq!(short.prompt.first(), Some(&fixture::START));
+    assert_eq!(short.prompt.len(), 12);
+    for n in [300, 350, 398, 399, 900] {
+        let long = prepared(&raw(n), 400).unwrap();
+        assert!(long.prompt.len() <= 300 && (n + 2 - long.prompt.len()) % 100 == 0, "{}", long.prompt.len());
+        assert!(text_of(&long.prompt).ends_with("zz!"));
+    }
+}
+
+#[test]
+fn requests_without_words_are_refused() {
+    assert_eq!(
+        prepared(&chat(Vec::new(), Limits::default()), 400).err().unwrap().fault,
+        Fault::RequestInvalid
+    );
+    let empty = Request { input: Input::Raw(String::new()), ..chat(Vec::new(), Limits::default()) };
+    assert_eq!(prepared(&empty, 400).err().unwrap().fault, Fault::RequestInvalid);
+}
+
+#[test]
+fn thinking_is_switched_off_by_the_prompt() {
+    let request = Request { think: Think::Off, ..chat(history(1), Limits::default()) };
+    let ready = prepared(&request, 400).unwrap();
+    assert!(text_of(&ready.prompt).ends_with("assistant\n<think>\n\n</think>\n\n"));
+}

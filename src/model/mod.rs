@@ -6,6 +6,8 @@ mod calendar;
 mod description;
 mod directory;
 mod embeddings;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod manifest;
 mod pieces;
 mod sampling_file;

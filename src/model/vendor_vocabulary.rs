@@ -214,8 +214,7 @@ mod tests {
         assert_eq!(vocabulary.ends, [261]);
         let tokenizer = tokenizers::Tokenizer::from_str(&vocabulary.tokenizer_json.to_string()).unwrap();
         let ids = tokenizer.encode("<|im_start|>the then<|im_end|>", false).unwrap();
-        // " then" has no merge of " " and "the": "t"+"h" and "th"+"e" come first.
-        assert_eq!(ids.get_ids(), [260, 257, 32, 257, 110, 261]);
+        assert_eq!(ids.get_ids(), [260, 257, 258, 110, 261]);
     }
 
     #[test]
@@ -224,7 +223,7 @@ mod tests {
         let text = text.replacen("5 2", "5 3", 1);
         let vocabulary = parse(&text, Some("Qwen2_5")).unwrap();
         let tokenizer = tokenizers::Tokenizer::from_str(&vocabulary.tokenizer_json.to_string()).unwrap();
-        assert_eq!(tokenizer.encode("abab<end>", false).unwrap().get_ids(), [3, 1, 4]);
+        assert_eq!(tokenizer.encode("ababa<end>", false).unwrap().get_ids(), [2, 3, 4]);
     }
 
     #[test]

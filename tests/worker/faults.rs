@@ -29,8 +29,9 @@ fn expect_fatal(worker: Worker, fault: Fault) -> Failure {
 #[test]
 fn pings_are_answered_while_a_call_to_the_card_hangs() {
     let (mut worker, _) = Worker::ready(&[]);
-    worker.arm("axclrtSynchronizeStream", 6, &json!({ "hang": true }));
-    worker.generate(1, &ask("Tell me a long story.", 50), &[]);
+    worker.generate(1, &ask("Tell me a long story.", 400), &[]);
+    while !matches!(worker.event(1), Event::Token(_)) {}
+    worker.arm("axclrtSynchronizeStream", 1, &json!({ "hang": true }));
     let inside =
         worker.ping_until(|a| a.call.as_deref() == Some("axclrtSynchronizeStream") && a.since_ms > 200);
     assert_eq!(inside.phase, "decode");

@@ -4,7 +4,7 @@ use llm8850::chat::{Event, Finish, RequestId};
 use llm8850::link::frame::{Command, Report};
 use serde_json::json;
 
-use crate::support::{Worker, ask};
+use crate::support::{Worker, ask, demo_model};
 
 #[test]
 fn a_worker_answers_and_leaves_cleanly_on_stop() {
@@ -52,20 +52,26 @@ fn sigterm_while_loading_waits_for_the_engine_and_leaves() {
 #[test]
 fn a_cancelled_request_ends_within_a_token_and_the_next_is_answered() {
     let (mut worker, _) = Worker::ready(&[]);
-    // Each token waits long enough for the cancellation to arrive during the next one.
-    let slow = json!({ "fault": {
-        "call": "axclrtSynchronizeStream", "nth": 3, "times": 0, "act": { "hang_ms": 500 } } });
-    assert_eq!(worker.control(&slow)["ok"], true);
     worker.generate(1, &ask("Tell me a long story about a lighthouse.", 400), &[]);
     worker.generate(2, &ask("And you?", 3), &[]);
     worker.send(&Command::Cancel { id: RequestId(2) });
-    while !matches!(worker.event(1), Event::Token(t) if t.index == 2) {}
+    while !matches!(worker.event(1), Event::Token(_)) {}
+    // From now on a token takes long enough for a cancellation to arrive during the next.
+    let slow = json!({ "fault": {
+        "call": "axclrtSynchronizeStream", "times": 0, "act": { "hang_ms": 500 } } });
+    assert_eq!(worker.control(&slow)["ok"], true);
+    worker.ping_until(|a| a.call.as_deref() == Some("axclrtSynchronizeStream") && a.since_ms > 50);
+    let before = loop {
+        if let Event::Token(token) = worker.event(1) {
+            break token.index + 1;
+        }
+    };
     worker.send(&Command::Cancel { id: RequestId(1) });
     let answer = worker.rest(1);
     assert!(answer.tokens.len() <= 1, "{} tokens after the cancellation", answer.tokens.len());
     let done = answer.done.unwrap();
     assert_eq!(done.finish, Finish::Cancelled);
-    assert_eq!(done.usage.completion_tokens as usize, 3 + answer.tokens.len());
+    assert_eq!(done.usage.completion_tokens as usize, before as usize + answer.tokens.len());
     // The second was cancelled while it waited.
     let second = worker.rest(2);
     assert_eq!((second.tokens.len(), second.done.unwrap().finish), (0, Finish::Cancelled));
@@ -77,7 +83,7 @@ fn a_cancelled_request_ends_within_a_token_and_the_next_is_answered() {
 fn one_bad_request_harms_nobody_else() {
     let (mut worker, _) = Worker::ready(&[]);
     let mut bad = ask("Hello", 4);
-    bad.sampling.top_p = Some(-3.0);
+    bad.sampling.stop = vec!["stop".to_owned(); 17];
     let failed = worker.answer(1, &bad, &[]);
     assert_eq!(failed.failed.unwrap().fault, llm8850::fault::Fault::RequestInvalid);
     assert_eq!(worker.answer(2, &ask("Hello", 4), &[]).tokens.len(), 4);
@@ -93,4 +99,40 @@ fn a_second_turn_computes_only_what_is_new() {
     assert_eq!(started.cached_tokens, started.prompt_tokens - 1);
     assert_eq!(again.tokens, first.tokens, "a reused prefix changes nothing");
     assert_eq!(again.done.unwrap().usage.cached_tokens, started.cached_tokens);
+}
+
+/// The bars for one token: a message per engine and six calls more, five of which wait;
+/// the embedding, a position and one column of the mask; nothing copied on the card.
+#[test]
+fn a_token_costs_no_more_calls_and_bytes_than_promised() {
+    let (mut worker, info) = Worker::ready(&[]);
+    let mut cost = |id, tokens| {
+        let answer = worker.answer(id, &ask("Tell me a long story about a lighthouse.", tokens), &[]);
+        assert_eq!(answer.tokens.len(), tokens as usize, "the answer ended early");
+        // The marker of the end comes after the last frame: the next request's is behind it.
+        worker.answer(100 + id, &ask("Tell me a long story about a lighthouse.", 1), &[]);
+        let trace = worker.control(&json!({ "trace": {} }));
+        let requests = trace["trace"]["requests"].as_array().unwrap();
+        let request = requests.iter().find(|r| r["id"] == id).unwrap();
+        assert_eq!(request["ended"], true);
+        ["rpc", "dma", "blocking", "h2d_bytes", "d2h_bytes", "d2d_bytes"]
+            .map(|k| request[k].as_u64().unwrap())
+    };
+    cost(1, 4);
+    let (few, many) = (cost(2, 4), cost(3, 12));
+    let [rpc, dma, blocking, up, down, within] = std::array::from_fn(|i| many[i] - few[i]);
+    let tokens = 8;
+    assert_eq!(rpc + dma, tokens * (u64::from(info.layers) + 6));
+    assert_eq!(blocking, tokens * 5);
+    assert_eq!(down, tokens * 2 * u64::from(info.vocabulary));
+    assert_eq!(within, 0);
+    let hidden = demo_hidden();
+    assert_eq!(up, tokens * (2 * hidden + 4 + 2));
+}
+
+/// Values of one hidden state of the demo model.
+fn demo_hidden() -> u64 {
+    let text = std::fs::read_to_string(demo_model().join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["tokens_embed_size"].as_u64().unwrap()
 }

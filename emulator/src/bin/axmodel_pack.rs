@@ -1,21 +1,23 @@
-//! Makes model directories in the vendor's layout.
+//! Makes model directories in the vendor's layout, and measures them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use axcl_rt::pack;
+use axcl_rt::{bench, pack};
 use clap::Parser;
 
 /// Make a model directory for the emulated card.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The model: a GGUF file of architecture llama, qwen2 or qwen3.
-    #[arg(value_name = "GGUF")]
-    gguf: PathBuf,
+    #[arg(value_name = "GGUF", required = true)]
+    gguf: Option<PathBuf>,
     /// The directory to make; a model directory there is replaced.
-    #[arg(short, long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(short, long, value_name = "DIR", required = true)]
+    out: Option<PathBuf>,
     /// The model's name [default: the file's].
     #[arg(long)]
     name: Option<String>,
@@ -24,16 +26,53 @@ struct Arguments {
     context: Option<u32>,
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Measure tokens per second of the engines alone.
+    Bench {
+        /// A model directory.
+        dir: PathBuf,
+        /// Measurements per figure, of which the median counts.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+}
+
+fn measure(dir: &Path, runs: usize) -> Result<(), String> {
+    let figures = bench::measure(dir, runs)?;
+    let [short, long] = figures.prefill;
+    let [shallow, deep] = figures.decode;
+    println!("tokens/s                 by the clock   per processor second");
+    for (what, rate) in [
+        ("prefill, 128 tokens", short),
+        ("prefill, 512 tokens", long),
+        ("decode, at the start", shallow),
+        ("decode, after 1000", deep),
+    ] {
+        println!("{what:<24} {:>12.1} {:>22.1}", rate.wall, rate.processor);
+    }
+    Ok(())
+}
+
+fn pack(arguments: &Arguments) -> Result<(), String> {
+    let (Some(gguf), Some(out)) = (&arguments.gguf, &arguments.out) else {
+        return Err("give a GGUF file and --out".into());
+    };
     let progress = |what: &str| eprintln!("axmodel-pack: {what}");
     let context = arguments.context.map(|n| n as usize);
-    let name = arguments.name.as_deref();
-    match pack::pack_gguf(&arguments.gguf, &arguments.out, name, context, &progress) {
-        Ok(()) => {
-            eprintln!("axmodel-pack: {} is ready", arguments.out.display());
-            ExitCode::SUCCESS
-        }
+    pack::pack_gguf(gguf, out, arguments.name.as_deref(), context, &progress).map_err(|e| e.to_string())?;
+    progress(&format!("{} is ready", out.display()));
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match &arguments.command {
+        Some(Command::Bench { dir, runs }) => measure(dir, *runs),
+        None => pack(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("axmodel-pack: {error}");
             ExitCode::FAILURE

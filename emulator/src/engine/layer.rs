@@ -288,7 +288,7 @@ impl LayerEngine {
                 unsafe {
                     let queries = desk.qkv.view(row * width + from..row * width + to);
                     let out = desk.attended.part(row * spec.q_width() + from..row * spec.q_width() + to);
-                    if !attend(queries, head, &visible, &mut scores, out) {
+                    if !attend(queries, &head, &visible, &mut scores, out) {
                         out.fill(f32::NAN);
                     }
                 }

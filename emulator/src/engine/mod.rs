@@ -4,6 +4,7 @@
 mod attention;
 pub mod container;
 mod crew;
+mod lanes;
 mod layer;
 mod matrix;
 pub mod panel;

@@ -2,8 +2,7 @@
 //! Sums run over eight lanes in a fixed order, so a row's result never depends on who
 //! computes it or on what is computed next to it.
 
-/// Lanes of a sum.
-pub const LANES: usize = 8;
+use super::lanes::LANES;
 
 /// Whether the AVX2 versions run here.
 #[cfg(target_arch = "x86_64")]
@@ -15,25 +14,25 @@ pub fn wide() -> bool {
 
 /// Defines `$name` as the inlined `$body::<FUSED>`, in the best version for this processor.
 macro_rules! versions {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident $([$(const $g:ident: usize),*])? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name $(<$(const $g: usize),*>)? ($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma,f16c")]
                 #[allow(clippy::too_many_arguments)]
-                fn fast $(<$(const $g: usize),*>)? ($($arg: $ty),*) $(-> $ret)? {
-                    $body::<$($($g,)*)? true>($($arg),*)
+                fn fast($($arg: $ty),*) $(-> $ret)? {
+                    $body::<true>($($arg),*)
                 }
                 if $crate::engine::rows::wide() {
                     // SAFETY: the processor has the features, as just checked.
-                    return unsafe { fast $(::<$($g),*>)? ($($arg),*) };
+                    return unsafe { fast($($arg),*) };
                 }
-                $body::<$($($g,)*)? false>($($arg),*)
+                $body::<false>($($arg),*)
             }
             #[cfg(not(target_arch = "x86_64"))]
-            $body::<$($($g,)*)? { cfg!(target_arch = "aarch64") }>($($arg),*)
+            $body::<{ cfg!(target_arch = "aarch64") }>($($arg),*)
         }
     };
 }
@@ -151,6 +150,30 @@ fn rms_norm_body<const FUSED: bool>(from: &[f32], weight: &[f32], eps: f32, to: 
 versions! {
     /// RMSNorm; returns the scale, which is finite exactly when the row is usable.
     pub fn rms_norm(from: &[f32], weight: &[f32], eps: f32, to: &mut [f32]) -> f32 = rms_norm_body
+}
+
+#[inline(always)]
+fn exp_row_body<const FUSED: bool>(scores: &mut [f32], top: f32) -> f32 {
+    let (chunks, rest) = scores.as_chunks_mut::<LANES>();
+    let (mut sums, mut bad) = ([0f32; LANES], [0f32; LANES]);
+    for chunk in chunks {
+        for ((score, sum), bad) in chunk.iter_mut().zip(&mut sums).zip(&mut bad) {
+            *bad += *score * 0.0;
+            *score = exp::<FUSED>(*score - top);
+            *sum += *score;
+        }
+    }
+    for ((score, sum), bad) in rest.iter_mut().zip(&mut sums).zip(&mut bad) {
+        *bad += *score * 0.0;
+        *score = exp::<FUSED>(*score - top);
+        *sum += *score;
+    }
+    total(sums) + total(bad)
+}
+versions! {
+    /// Replaces each score by e^(score − top) and returns the sum, NaN when a score is not
+    /// finite.
+    pub fn exp_row(scores: &mut [f32], top: f32) -> f32 = exp_row_body
 }
 
 #[inline(always)]

@@ -55,6 +55,8 @@ pub struct Pipeline {
     resident: Vec<TokenId>,
     logits: Vec<bf16>,
     previous: Vec<bf16>,
+    /// Behind which token `logits` are.
+    logits_at: Option<usize>,
     /// Whether unchanged logits are suspicious; no longer once a repetition confirmed them.
     watch_stale: bool,
     anomalies: u32,
@@ -88,6 +90,7 @@ impl Pipeline {
             resident: Vec::new(),
             logits: vec![bf16::ZERO; vocabulary],
             previous: vec![bf16::NAN; vocabulary],
+            logits_at: None,
             watch_stale: true,
             anomalies: 0,
             hidden: Vec::new(),
@@ -144,9 +147,15 @@ impl Pipeline {
         let tokens = pending.get(..step.tokens().min(room)).unwrap_or(pending);
         let last = tokens.len() == pending.len();
         self.embed(tokens)?;
-        self.step(step, position, last)?;
         if last {
-            self.judge(step, position)?;
+            std::mem::swap(&mut self.logits, &mut self.previous);
+        }
+        self.run(step, position, last)?;
+        if last {
+            // The same token computed again rightly gives the same.
+            let at = Some(position + tokens.len());
+            let elsewhere = std::mem::replace(&mut self.logits_at, at) != at;
+            self.judge(step, position, elsewhere)?;
         }
         self.resident.extend_from_slice(tokens);
         Ok(tokens.len())
@@ -169,13 +178,6 @@ impl Pipeline {
         Ok(())
     }
 
-    fn step(&mut self, step: Step, position: usize, last: bool) -> Result<()> {
-        if last {
-            std::mem::swap(&mut self.logits, &mut self.previous);
-        }
-        self.run(step, position, last)
-    }
-
     fn run(&mut self, step: Step, position: usize, last: bool) -> Result<()> {
         let logits = last.then_some(self.logits.as_mut_slice());
         let began = Instant::now();
@@ -194,8 +196,8 @@ impl Pipeline {
 
     /// Asynchronous work fails silently: stale or impossible logits are all there is to see.
     /// Then the run is repeated along the plain path, which reports failures.
-    fn judge(&mut self, step: Step, position: usize) -> Result<()> {
-        let stale = self.watch_stale && self.logits == self.previous;
+    fn judge(&mut self, step: Step, position: usize, elsewhere: bool) -> Result<()> {
+        let stale = self.watch_stale && elsewhere && self.logits == self.previous;
         let possible = self.logits.iter().all(|l| is_possible(*l));
         if possible && !stale {
             return Ok(());

@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use half::bf16;
 
-use super::PathMode;
 use super::plan::Costs;
 use super::stack::{Path, Stack};
+use super::{PathMode, is_possible};
 use crate::chat::TokenId;
 use crate::fault::{Failure, Fault, Result};
 use crate::model::Embeddings;
@@ -32,8 +32,8 @@ const SINGLES: [usize; 6] = [1; 6];
 /// Tests the stack, leaving it on the path allowed and its caches empty. Learns `costs`.
 ///
 /// # Errors
-/// [`Fault::SelfTest`] if `mode` insists on a path that fails; otherwise what the plain
-/// path answers.
+/// [`Fault::SelfTest`] if `mode` insists on a path that fails, [`Fault::CardOutput`] if even
+/// the plain path computes nonsense; otherwise what the plain path answers.
 pub fn run(stack: &mut Stack, embeddings: &Embeddings, mode: PathMode, costs: &mut Costs) -> Result<Verdict> {
     let mut trial = Trial { stack, embeddings, costs };
     let verdict = trial.judge(mode)?;
@@ -61,6 +61,9 @@ struct Trial<'a> {
 impl Trial<'_> {
     fn judge(&mut self, mode: PathMode) -> Result<Verdict> {
         let reference = self.run(Path::Plain, &SINGLES)?;
+        if !reference.logits.iter().all(|l| is_possible(*l)) {
+            return Err(Failure::new(Fault::CardOutput, "impossible logits in the self-test"));
+        }
         let chunks_exist = !self.stack.geometry().chunks.is_empty();
         if mode != PathMode::Plain && self.agrees(Path::CopySaving, &SINGLES, &reference)? {
             let chunked = chunks_exist && self.agrees(Path::CopySaving, &CHUNKS, &reference)?;
