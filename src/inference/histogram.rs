@@ -13,6 +13,9 @@ const LOWEST: u16 = 0x007f;
 /// The order key of +∞: what is above is a NaN.
 const HIGHEST: u16 = 0xff80;
 
+/// Counts that are looked at together; divides 65536.
+const BLOCK: usize = 64;
+
 /// Ascending with the number; −0 and +0 are one.
 fn key(logit: bf16) -> u16 {
     match logit.to_bits() {
@@ -29,13 +32,14 @@ fn value(key: u16) -> f32 {
 
 /// How many tokens have each logit.
 pub struct Histogram {
-    counts: Vec<u32>,
+    /// Its length is that of the keys, so the compiler knows every key is inside.
+    counts: Box<[u32; 1 << 16]>,
 }
 
 impl Histogram {
     /// An empty one; to be kept from token to token.
     pub fn new() -> Self {
-        Self { counts: vec![0; 1 << 16] }
+        Self { counts: Box::new([0; 1 << 16]) }
     }
 
     /// Counts the logits of a whole vocabulary.
@@ -57,7 +61,7 @@ impl Histogram {
         if self.count(HIGHEST) != 0 {
             return wrong("infinite");
         }
-        if !has(LOWEST + 1..=HIGHEST - 1) {
+        if self.values().next().is_none() {
             return wrong("no token is possible");
         }
         Ok(())
@@ -76,7 +80,17 @@ impl Histogram {
 
     /// The finite values that occur, highest first, with how many tokens have them.
     pub fn values(&self) -> impl Iterator<Item = (f32, u32)> + '_ {
-        (LOWEST + 1..HIGHEST).rev().map(|key| (value(key), self.count(key))).filter(|&(_, count)| count > 0)
+        // Most of the table is empty: whole blocks of it are passed over.
+        let occupied = |block: &&[u32]| block.iter().fold(0, |any, count| any | count) != 0;
+        let blocks = self.counts.chunks(BLOCK).enumerate().rev().filter(move |(_, block)| occupied(block));
+        blocks
+            .flat_map(|(n, block)| {
+                block.iter().enumerate().rev().map(move |(i, &count)| (n * BLOCK + i, count))
+            })
+            .filter(|&(_, count)| count > 0)
+            .filter_map(|(key, count)| Some((u16::try_from(key).ok()?, count)))
+            .filter(|&(key, _)| key > LOWEST && key < HIGHEST)
+            .map(|(key, count)| (value(key), count))
     }
 }
 

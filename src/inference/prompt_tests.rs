@@ -61,7 +61,7 @@ fn a_long_conversation_keeps_system_and_newest_and_most_of_the_prefix() {
         let text = text_of(&ready.prompt);
         assert!(text.starts_with("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n"), "{text}");
         assert!(text.ends_with(&format!("{:05}<|im_end|>\n<|im_start|>assistant\n", turns - 1)));
-        assert!(ready.dropped_messages >= last_cut && ready.dropped_messages % 2 == 0);
+        assert!(ready.dropped_messages >= last_cut && ready.dropped_messages.is_multiple_of(2));
         if ready.dropped_messages == last_cut {
             // All but the generation prompt comes again, then the new turn.
             let common = before.iter().zip(&ready.prompt).take_while(|(a, b)| a == b).count();
@@ -126,7 +126,11 @@ fn raw_prompts_are_taken_as_they_are_and_lose_their_beginning_in_steps() {
     assert_eq!(short.prompt.len(), 12);
     for n in [300, 350, 398, 399, 900] {
         let long = prepared(&raw(n), 400).unwrap();
-        assert!(long.prompt.len() <= 300 && (n + 2 - long.prompt.len()) % 100 == 0, "{}", long.prompt.len());
+        assert!(
+            long.prompt.len() <= 300 && (n + 2 - long.prompt.len()).is_multiple_of(100),
+            "{}",
+            long.prompt.len()
+        );
         assert!(text_of(&long.prompt).ends_with("zz!"));
     }
 }

@@ -186,7 +186,8 @@ impl Sampler {
                     let count = count as f32;
                     logit -= count * settings.frequency_penalty + settings.presence_penalty;
                 }
-                Some((token, logit))
+                // Absurd biases stay numbers.
+                Some((token, logit.min(f32::MAX)))
             })
             .collect();
         altered.sort_unstable_by_key(|&(token, _)| token);

@@ -157,3 +157,123 @@ fn pointer(path: &Path) -> Failure {
         format!("{} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`", path.display()),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::fixture;
+    use serde_json::{Value, json};
+
+    fn edit(dir: &Path, name: &str, change: impl FnOnce(&mut Value)) {
+        let path = dir.join(name);
+        let mut value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut value);
+        std::fs::write(path, value.to_string()).unwrap();
+    }
+
+    fn refused(change: impl FnOnce(&Path)) -> Failure {
+        let dir = tempfile::tempdir().unwrap();
+        fixture::package(dir.path(), None);
+        change(dir.path());
+        ModelDir::open(dir.path(), None).err().unwrap()
+    }
+
+    #[test]
+    fn a_package_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = fixture::package(dir.path(), None);
+        assert_eq!((model.name(), model.layers(), model.hidden()), ("tiny", 1, 2));
+        assert!(model.layer_file(0).ends_with("tiny_l0.axmodel"));
+        assert_eq!(model.text().ends(), [fixture::END]);
+        assert_eq!(model.embeddings().unwrap().row(319).unwrap().len(), 4);
+        assert!(model.manifest().is_none() && model.text().thinks());
+    }
+
+    #[test]
+    fn pointers_missing_files_and_sizes_are_named() {
+        const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+        for name in ["tiny_l0.axmodel", "tiny_post.axmodel", "embed.bin", "tokenizer.json", "config.json"] {
+            let failure = refused(|dir| std::fs::write(dir.join(name), POINTER).unwrap());
+            assert_eq!(failure.fault, Fault::ModelInvalid, "{failure}");
+            assert!(failure.detail.contains(name) && failure.detail.contains("git lfs pull"), "{failure}");
+        }
+        let failure = refused(|dir| std::fs::remove_file(dir.join("tiny_post.axmodel")).unwrap());
+        assert_eq!(failure.fault, Fault::ModelMissing);
+        assert!(failure.detail.contains("tiny_post.axmodel"), "{failure}");
+        let failure = refused(|dir| edit(dir, "config.json", |c| c["tokens_embed_num"] = json!(303)));
+        assert!(failure.detail.contains("knows 304 tokens, but there are embeddings for 303"), "{failure}");
+    }
+
+    #[test]
+    fn a_package_needs_a_way_to_talk_and_to_end() {
+        let without = |marker: &'static str| {
+            move |dir: &Path| {
+                let path = dir.join("tokenizer.json");
+                let text = std::fs::read_to_string(&path).unwrap();
+                std::fs::write(path, text.replace(marker, "<other>")).unwrap();
+            }
+        };
+        let failure = refused(without("<|im_start|>"));
+        assert_eq!(failure.fault, Fault::Template);
+        assert!(failure.detail.contains("no chat template"), "{failure}");
+        let failure = refused(without("<|im_end|>"));
+        assert!(failure.detail.contains("which token ends an answer"), "{failure}");
+    }
+
+    #[test]
+    fn an_older_package_is_opened_by_its_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        fixture::package(dir.path(), None);
+        let at = |name: &str| dir.path().join(name);
+        for sub in ["tiny-ax650", "tiny_tokenizer"] {
+            std::fs::create_dir(at(sub)).unwrap();
+        }
+        for (from, to) in [
+            ("tiny_l0.axmodel", "tiny-ax650/tiny_l0.axmodel"),
+            ("tiny_post.axmodel", "tiny-ax650/tiny_post.axmodel"),
+            ("embed.bin", "tiny-ax650/embed.bin"),
+            ("tokenizer_config.json", "tiny_tokenizer/tokenizer_config.json"),
+        ] {
+            std::fs::rename(at(from), at(to)).unwrap();
+        }
+        // The older tokenizer form, too.
+        let json = fixture::tokenizer_json();
+        let merges: Vec<String> = json["model"]["merges"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| format!("{} {}", m[0].as_str().unwrap(), m[1].as_str().unwrap()))
+            .collect();
+        std::fs::write(at("tiny_tokenizer/merges.txt"), format!("#version: 0.2\n{}\n", merges.join("\n")))
+            .unwrap();
+        std::fs::write(at("tiny_tokenizer/vocab.json"), json["model"]["vocab"].to_string()).unwrap();
+        edit(&at("tiny_tokenizer"), "tokenizer_config.json", |c| {
+            c["tokenizer_class"] = json!("Qwen2Tokenizer");
+            for token in json["added_tokens"].as_array().unwrap() {
+                c["added_tokens_decoder"][token["id"].to_string()] = token.clone();
+            }
+        });
+        for old in ["config.json", "tokenizer.json"] {
+            std::fs::remove_file(at(old)).unwrap();
+        }
+        let failure = ModelDir::open(dir.path(), None).err().unwrap();
+        assert!(failure.detail.contains("`model.descriptor`"), "{failure}");
+        let descriptor: Descriptor = toml::from_str(
+            r#"
+            name = "tiny"
+            layer_template = "tiny-ax650/tiny_l%d.axmodel"
+            layers = 1
+            post = "tiny-ax650/tiny_post.axmodel"
+            embeddings = "tiny-ax650/embed.bin"
+            vocabulary = 320
+            hidden = 2
+            system_prompt = "Be kind."
+            "#,
+        )
+        .unwrap();
+        let model = ModelDir::open(dir.path(), Some(&descriptor)).unwrap();
+        assert_eq!(model.text().encode("the<|im_end|>", false).unwrap(), [257, fixture::END]);
+        let messages = model.text().with_system_prompt(&[]);
+        assert_eq!(messages[0].content, "Be kind.");
+    }
+}

@@ -133,7 +133,15 @@ fn required(path: &Path) -> Result<String> {
 }
 
 fn built(json: &Value, path: &Path) -> Result<Tokenizer> {
-    Tokenizer::from_str(&json.to_string()).map_err(|e| unusable(path, &e.to_string()))
+    let tokenizer = Tokenizer::from_str(&json.to_string()).map_err(|e| unusable(path, &e.to_string()))?;
+    for token in json.get("added_tokens").and_then(Value::as_array).into_iter().flatten() {
+        let content = token.get("content").and_then(Value::as_str).unwrap_or_default();
+        let found = tokenizer.token_to_id(content);
+        if found.map(u64::from) != token.get("id").and_then(Value::as_u64) {
+            return Err(unusable(path, &format!("the control token \"{content}\" has two numbers")));
+        }
+    }
+    Ok(tokenizer)
 }
 
 /// The older form: `vocab.json`, `merges.txt`, and the added tokens of `tokenizer_config.json`.

@@ -50,10 +50,16 @@ impl Family {
     /// A `tokenizer.json` for this family. Names in `vocabulary` are byte-level.
     pub fn tokenizer_json(
         self,
-        vocabulary: Map<String, Value>,
+        mut vocabulary: Map<String, Value>,
         merges: Vec<Value>,
         added: Vec<Value>,
     ) -> Value {
+        // The library numbers added tokens anew unless the vocabulary has them.
+        for token in &added {
+            if let Some(content) = token.get("content").and_then(Value::as_str) {
+                vocabulary.entry(content).or_insert_with(|| token.get("id").cloned().unwrap_or_default());
+            }
+        }
         let byte_level = |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": regex});
         let (normalizer, splitter) = match self {
             Self::Qwen => (
