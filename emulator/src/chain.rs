@@ -90,7 +90,7 @@ impl Chain {
         self.filled = self.filled.min(rows);
     }
 
-    /// Reads `tokens` in chunks and returns the logits after the last.
+    /// Reads `tokens`, in chunks as far as they fit, and returns the logits after the last.
     ///
     /// # Errors
     /// When the cache is full, a token is unknown, or an engine fails.
@@ -102,8 +102,13 @@ impl Chain {
             .and_then(|rows| usize::try_from(rows).ok())
             .ok_or("the layer engines have no prefill groups")?;
         let mut row = Vec::new();
-        for part in tokens.chunks(chunk) {
-            row = self.pass(part, chunk)?;
+        let mut rest = tokens;
+        while !rest.is_empty() {
+            // Near the end of the cache no prefill group sees enough: then token by token.
+            let rows = if self.group(chunk).is_ok() { chunk } else { 1 };
+            let (part, after) = rest.split_at(rows.min(rest.len()));
+            row = self.pass(part, rows)?;
+            rest = after;
         }
         self.logits(&row)
     }

@@ -1,6 +1,8 @@
 //! The packed demo model against an independent engine on the same GGUF file: prompts,
 //! greedy tokens and log-probabilities in `tests/golden/`.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use std::path::{Path, PathBuf};
 
 use axcl_rt::chain::Chain;

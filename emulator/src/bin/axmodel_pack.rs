@@ -13,8 +13,12 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     /// The model: a GGUF file of architecture llama, qwen2 or qwen3.
-    #[arg(value_name = "GGUF", required = true)]
+    #[arg(value_name = "GGUF", required_unless_present = "hollow")]
     gguf: Option<PathBuf>,
+    /// Instead of a model: the shapes and costs of a real one, without weights (qwen3-4b,
+    /// qwen3-1.7b, qwen3-0.6b, qwen2.5-0.5b, qwen2.5-1.5b-int4).
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["gguf", "name", "context"])]
+    hollow: Option<String>,
     /// The directory to make; a model directory there is replaced.
     #[arg(short, long, value_name = "DIR", required = true)]
     out: Option<PathBuf>,
@@ -55,12 +59,17 @@ fn measure(dir: &Path, runs: usize) -> Result<(), String> {
 }
 
 fn pack(arguments: &Arguments) -> Result<(), String> {
-    let (Some(gguf), Some(out)) = (&arguments.gguf, &arguments.out) else {
-        return Err("give a GGUF file and --out".into());
-    };
     let progress = |what: &str| eprintln!("axmodel-pack: {what}");
-    let context = arguments.context.map(|n| n as usize);
-    pack::pack_gguf(gguf, out, arguments.name.as_deref(), context, &progress).map_err(|e| e.to_string())?;
+    let out = arguments.out.as_deref().ok_or("give --out")?;
+    let made = match (&arguments.hollow, &arguments.gguf) {
+        (Some(hollow), _) => pack::pack_hollow(hollow, out, &progress),
+        (None, Some(gguf)) => {
+            let context = arguments.context.map(|n| n as usize);
+            pack::pack_gguf(gguf, out, arguments.name.as_deref(), context, &progress)
+        }
+        (None, None) => return Err("give a GGUF file".into()),
+    };
+    made.map_err(|e| e.to_string())?;
     progress(&format!("{} is ready", out.display()));
     Ok(())
 }

@@ -25,6 +25,13 @@ pub struct Head<'a> {
     pub size: usize,
 }
 
+/// Whether a mask entry, a bf16, shows its column: it is above about −30 000.
+pub fn visible(bits: [u8; 2]) -> bool {
+    const LIMIT: u16 = 0x46ea;
+    let bits = u16::from_le_bytes(bits);
+    bits & 0x8000 == 0 || bits & 0x7fff < LIMIT
+}
+
 /// The columns a row may look at.
 #[derive(Default)]
 pub struct Columns {
@@ -38,16 +45,19 @@ impl Columns {
     /// Reads a mask row of `history` cache columns and then the columns of this call;
     /// below about −30 000 a column is invisible.
     pub fn read(&mut self, mask: &[u8], history: usize) {
-        /// bf16 −30 000, in bits without the sign.
-        const INVISIBLE: u16 = 0x46ea;
+        /// Columns looked at together: most masks are invisible from some point on.
+        const RUN: usize = 32;
         self.index.clear();
         self.bias.clear();
         self.history = history;
-        for (column, bits) in (0u32..).zip(mask.as_chunks::<2>().0) {
-            let bits = u16::from_le_bytes(*bits);
-            if bits & 0x8000 == 0 || bits & 0x7fff < INVISIBLE {
-                self.index.push(column);
-                self.bias.push(widen(bits));
+        for (run, columns) in mask.chunks(2 * RUN).enumerate() {
+            let columns = columns.as_chunks::<2>().0;
+            if !columns.iter().fold(false, |any, bits| any | visible(*bits)) {
+                continue;
+            }
+            for (i, bits) in columns.iter().enumerate().filter(|(_, bits)| visible(**bits)) {
+                self.index.push((run * RUN + i) as u32);
+                self.bias.push(widen(u16::from_le_bytes(*bits)));
             }
         }
     }

@@ -5,7 +5,7 @@ use super::container::{Container, LayerSpec, RopeKind};
 use super::crew::{Crew, Member};
 use super::matrix::{Matrix, Rows};
 use super::panel::{INPUTS, OUTPUTS};
-use super::rows::{add, narrow, narrow_row, rms_norm, sum_into_bf16, swiglu, widen_row};
+use super::rows::{add, narrow, narrow_row, rms_norm, rms_norm_here, sum_into_bf16, swiglu, widen_row};
 use super::scratch::{borrow, first};
 use super::shapes::{Group, check, layer_groups, layer_info};
 use super::shared::Shared;
@@ -84,7 +84,7 @@ struct Desk<'a> {
 }
 
 /// bf16 elements of a card buffer.
-fn halves(bytes: &[u8]) -> Result<&[u16], String> {
+pub(super) fn halves(bytes: &[u8]) -> Result<&[u16], String> {
     // SAFETY: any two bytes are a valid u16, and bf16 tensors are little endian as the host is.
     match unsafe { bytes.align_to::<u16>() } {
         ([], halves, []) => Ok(halves),
@@ -233,8 +233,7 @@ impl LayerEngine {
         if value.is_none() {
             let norm = if key.is_some() { &self.k_norm } else { &self.q_norm };
             if let Some(norm) = norm {
-                let from = values.to_vec();
-                rms_norm(&from, norm, spec.rms_eps, values);
+                rms_norm_here(values, norm, spec.rms_eps);
             }
             rotate(values, angles, spec.rope_kind);
         }
@@ -330,16 +329,14 @@ impl LayerEngine {
             sum_into_bf16(from, ffn, desk.output.part(part.start * 2..part.end * 2));
         }
     }
+}
 
-    /// Whether a cache row the mask hides holds NaN: a masked softmax still multiplies it,
-    /// so the card answers NaN. Some rows stand for all.
-    fn poisoned(&self, call: &Call) -> bool {
-        const STRIDE: usize = 32;
-        let nan = |cache: &[u16], row: usize| {
-            cache.get(row * self.spec.kv_width()).is_some_and(|bits| bits & 0x7fff > 0x7f80)
-        };
-        (0..call.history).step_by(STRIDE).any(|row| nan(call.cache_k, row) || nan(call.cache_v, row))
-    }
+/// Whether the cache holds NaN, in a visible row or a hidden one: a masked softmax still
+/// multiplies hidden rows, so the card answers NaN. Some rows stand for all.
+pub(super) fn poisoned(cache_k: &[u16], cache_v: &[u16], history: usize, width: usize) -> bool {
+    const STRIDE: usize = 32;
+    let nan = |cache: &[u16], row: usize| cache.get(row * width).is_some_and(|bits| bits & 0x7fff > 0x7f80);
+    (0..history).step_by(STRIDE).any(|row| nan(cache_k, row) || nan(cache_v, row))
 }
 
 /// Rotates the pairs of a head; `angles` are cosines, then sines.
@@ -385,7 +382,7 @@ impl Engine for LayerEngine {
             input,
             mask,
         };
-        if self.poisoned(&call) {
+        if poisoned(call.cache_k, call.cache_v, call.history, self.spec.kv_width()) {
             for bytes in [out_k, out_v, output] {
                 bytes.as_chunks_mut::<2>().0.fill(0x7fc0u16.to_le_bytes());
             }

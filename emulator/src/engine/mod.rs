@@ -4,8 +4,11 @@
 mod attention;
 pub mod container;
 mod crew;
+mod hollow;
 mod lanes;
 mod layer;
+#[cfg(test)]
+mod layer_tests;
 mod matrix;
 pub mod panel;
 mod post;
@@ -99,9 +102,12 @@ pub trait Engine: Send + Sync {
 /// What is wrong with the file, without its name.
 pub fn load(source: Source) -> Result<Box<dyn Engine>, String> {
     let container = Container::open(source)?;
-    let engine: Box<dyn Engine> = match &container.header.spec {
-        Spec::Layer(spec) => Box::new(layer::LayerEngine::new(&container, spec)?),
-        Spec::Post(spec) => Box::new(post::PostEngine::new(&container, spec)?),
+    let header = &container.header;
+    let engine: Box<dyn Engine> = match (&header.spec, header.hollow) {
+        (Spec::Layer(spec), false) => Box::new(layer::LayerEngine::new(&container, spec)?),
+        (Spec::Post(spec), false) => Box::new(post::PostEngine::new(&container, spec)?),
+        (Spec::Layer(spec), true) => Box::new(hollow::HollowLayer::new(spec, header.weight_bytes)),
+        (Spec::Post(spec), true) => Box::new(hollow::HollowPost::new(spec, header.weight_bytes)),
     };
     Ok(engine)
 }

@@ -170,7 +170,8 @@ mod avx2 {
 
     use super::{Block, Bytes, Nibbles, OUTPUTS};
 
-    /// Four activations, for every output.
+    /// Four activations, for every output; `at` is one of eight constants.
+    #[allow(clippy::indexing_slicing)]
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     fn four(block: &Block, at: usize) -> __m256i {

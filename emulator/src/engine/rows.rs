@@ -129,9 +129,10 @@ versions! {
     pub fn add(to: &mut [f32], from: &[f32]) = add_body
 }
 
+/// What RMSNorm multiplies a row with.
 #[inline(always)]
-fn rms_norm_body<const FUSED: bool>(from: &[f32], weight: &[f32], eps: f32, to: &mut [f32]) -> f32 {
-    let (chunks, rest) = from.as_chunks::<LANES>();
+fn rms_scale<const FUSED: bool>(row: &[f32], eps: f32) -> f32 {
+    let (chunks, rest) = row.as_chunks::<LANES>();
     let mut lanes = [0f32; LANES];
     for chunk in chunks {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
@@ -141,7 +142,12 @@ fn rms_norm_body<const FUSED: bool>(from: &[f32], weight: &[f32], eps: f32, to: 
     for (lane, x) in lanes.iter_mut().zip(rest) {
         *lane = fma::<FUSED>(*x, *x, *lane);
     }
-    let scale = 1.0 / (total(lanes) / from.len() as f32 + eps).sqrt();
+    1.0 / (total(lanes) / row.len() as f32 + eps).sqrt()
+}
+
+#[inline(always)]
+fn rms_norm_body<const FUSED: bool>(from: &[f32], weight: &[f32], eps: f32, to: &mut [f32]) -> f32 {
+    let scale = rms_scale::<FUSED>(from, eps);
     for ((to, x), w) in to.iter_mut().zip(from).zip(weight) {
         *to = x * scale * w;
     }
@@ -150,6 +156,18 @@ fn rms_norm_body<const FUSED: bool>(from: &[f32], weight: &[f32], eps: f32, to: 
 versions! {
     /// RMSNorm; returns the scale, which is finite exactly when the row is usable.
     pub fn rms_norm(from: &[f32], weight: &[f32], eps: f32, to: &mut [f32]) -> f32 = rms_norm_body
+}
+
+#[inline(always)]
+fn rms_norm_here_body<const FUSED: bool>(row: &mut [f32], weight: &[f32], eps: f32) {
+    let scale = rms_scale::<FUSED>(row, eps);
+    for (x, w) in row.iter_mut().zip(weight) {
+        *x = *x * scale * w;
+    }
+}
+versions! {
+    /// RMSNorm in place.
+    pub fn rms_norm_here(row: &mut [f32], weight: &[f32], eps: f32) = rms_norm_here_body
 }
 
 #[inline(always)]

@@ -41,8 +41,14 @@ impl Gguf {
         if !map.starts_with(b"GGUF") {
             return Err(PackError::NotGguf { path: path.into() });
         }
-        let content = Content::read(&mut Cursor::new(&map[..]))
-            .map_err(|e| PackError::Damaged { path: path.into(), what: e.to_string() })?;
+        let content = Content::read(&mut Cursor::new(&map[..])).map_err(|e| {
+            let what = e.to_string();
+            if what.contains("dtype") {
+                let what = format!("{what}; use a file of type Q4_0 … Q8_0, Q2_K … Q6_K, F16 or BF16");
+                return PackError::Unsupported { path: path.into(), what };
+            }
+            PackError::Damaged { path: path.into(), what }
+        })?;
         let gguf = Self { path: path.into(), map: Arc::new(map), content };
         let mut names: Vec<&String> = gguf.content.tensor_infos.keys().collect();
         names.sort();

@@ -2,20 +2,22 @@
 //! hollow. The directory appears whole, under its name, or not at all.
 
 mod description;
-mod engine_file;
+pub(crate) mod engine_file;
 mod family;
-mod gguf;
+pub(crate) mod gguf;
+mod hollow;
 mod manifest;
 mod model;
 mod sentencepiece;
 mod splitting;
 mod tokenizer;
-mod weights;
+pub(crate) mod weights;
 
 use std::path::{Path, PathBuf};
 
 use family::Shape;
 use gguf::Gguf;
+pub use hollow::pack_hollow;
 
 /// Is told what is being done.
 pub type Progress<'a> = &'a dyn Fn(&str);
