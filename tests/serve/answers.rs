@@ -8,7 +8,7 @@ use crate::supervisor::{CHAT, Supervisor, ask, run};
 #[test]
 fn a_request_is_held_while_loading_and_answered_whole_and_as_a_stream_alike() {
     run(async {
-        let supervisor = Supervisor::start("");
+        let supervisor = Supervisor::start("").await;
         let question = ask("What is the capital of France?", json!({"temperature": 0}));
         let answer = body(post(supervisor.address, CHAT, &question).await).await;
         let choice = &answer["choices"][0];
@@ -31,7 +31,7 @@ fn a_request_is_held_while_loading_and_answered_whole_and_as_a_stream_alike() {
 #[test]
 fn the_same_seed_gives_the_same_text_and_another_seed_another() {
     run(async {
-        let supervisor = Supervisor::start("");
+        let supervisor = Supervisor::start("").await;
         let text = async |seed: u64| {
             let request = ask("Tell me a story.", json!({"temperature": 1.0, "seed": seed}));
             body(post(supervisor.address, CHAT, &request).await).await["choices"][0]["message"]["content"]
@@ -46,7 +46,7 @@ fn the_same_seed_gives_the_same_text_and_another_seed_another() {
 #[test]
 fn a_conversation_longer_than_the_context_is_refused_where_configured() {
     run(async {
-        let supervisor = Supervisor::start("context = 128\n[limits]\noverflow = \"error\"");
+        let supervisor = Supervisor::start("context = 128\n[limits]\noverflow = \"error\"").await;
         let response =
             post(supervisor.address, CHAT, &ask(&"word ".repeat(2000), json!({"stream": true}))).await;
         assert_eq!(response.status(), 400);
@@ -57,7 +57,7 @@ fn a_conversation_longer_than_the_context_is_refused_where_configured() {
 #[test]
 fn a_client_that_leaves_frees_the_card_and_a_full_queue_refuses() {
     run(async {
-        let supervisor = Supervisor::ready("[limits]\nqueue = 0");
+        let mut supervisor = Supervisor::ready("[limits]\nqueue = 0").await;
         let endless =
             ask("Count to a million.", json!({"stream": true, "max_tokens": 5000, "temperature": 0}));
         let mut events = Events::new(post(supervisor.address, CHAT, &endless).await);
@@ -66,7 +66,7 @@ fn a_client_that_leaves_frees_the_card_and_a_full_queue_refuses() {
         assert_eq!(refused.status(), 429);
         assert!(refused.headers().contains_key("retry-after"));
         drop(events);
-        supervisor.wait_log("the client left");
+        supervisor.wait_log("the client left").await;
         assert_eq!(post(supervisor.address, CHAT, &ask("Hi", json!({}))).await.status(), 200);
         let counters = supervisor.status().await["counters"].take();
         assert_eq!((&counters["abandoned"], &counters["restarts"]), (&json!(1), &json!(0)));

@@ -4,12 +4,13 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
 
 use crate::client;
 
@@ -38,7 +39,7 @@ fn demo_model() -> PathBuf {
 /// A running supervisor. Ended when dropped.
 pub struct Supervisor {
     child: Child,
-    log: Receiver<String>,
+    log: UnboundedReceiver<String>,
     pub address: SocketAddr,
     pub config: PathBuf,
     directory: tempfile::TempDir,
@@ -46,9 +47,10 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Starts one, with `sections` added to its configuration, and waits for its port.
-    pub fn start(sections: &str) -> Self {
+    pub async fn start(sections: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("config.toml");
+        std::fs::create_dir(directory.path().join("card")).unwrap();
         write_config(&config, directory.path(), sections);
         let mut child = Command::new(env!("CARGO_BIN_EXE_llm8850-supervisor"))
             .arg("--config")
@@ -59,7 +61,7 @@ impl Supervisor {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (lines, log) = channel();
+        let (lines, log) = unbounded_channel();
         let errors = BufReader::new(child.stderr.take().unwrap());
         thread::spawn(move || {
             for line in errors.lines().map_while(Result::ok) {
@@ -71,15 +73,15 @@ impl Supervisor {
             }
         });
         let mut supervisor = Self { child, log, address: ([0; 4], 0).into(), config, directory };
-        let line = supervisor.wait_log("listening on http://");
+        let line = supervisor.wait_log("listening on http://").await;
         supervisor.address = line.rsplit_once("http://").unwrap().1.trim().parse().unwrap();
         supervisor
     }
 
     /// Starts one and waits until its model answers.
-    pub fn ready(sections: &str) -> Self {
-        let supervisor = Self::start(sections);
-        supervisor.wait_log("the model is ready");
+    pub async fn ready(sections: &str) -> Self {
+        let mut supervisor = Self::start(sections).await;
+        supervisor.wait_log("the model is ready").await;
         supervisor
     }
 
@@ -89,10 +91,10 @@ impl Supervisor {
     }
 
     /// Waits for a line of the log.
-    pub fn wait_log(&self, part: &str) -> String {
+    pub async fn wait_log(&mut self, part: &str) -> String {
         loop {
-            let line =
-                self.log.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("no {part:?} in the log: {e}"));
+            let line = timeout(PATIENCE, self.log.recv()).await.ok().flatten();
+            let line = line.unwrap_or_else(|| panic!("no {part:?} in the log"));
             if line.contains(part) {
                 return line;
             }
@@ -152,5 +154,5 @@ pub fn ask(text: &str, extra: Value) -> Value {
 
 pub fn run<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(3 * PATIENCE, future).await.expect("took too long") })
+    runtime.block_on(async { timeout(3 * PATIENCE, future).await.expect("took too long") })
 }

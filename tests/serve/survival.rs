@@ -9,7 +9,7 @@ use crate::supervisor::{CHAT, Supervisor, ask, run};
 #[test]
 fn a_worker_killed_at_every_tenth_token_costs_no_letter() {
     run(async {
-        let supervisor = Supervisor::start("");
+        let supervisor = Supervisor::start("").await;
         // With log-probabilities every token has a piece of its own to count.
         let wanted =
             json!({"max_tokens": 60, "temperature": 0.8, "logprobs": true, "logit_bias": {"2": -100}});
@@ -50,7 +50,7 @@ fn a_worker_killed_at_every_tenth_token_costs_no_letter() {
 #[test]
 fn sigterm_completes_the_running_answer_and_ends_with_success() {
     run(async {
-        let supervisor = Supervisor::ready("");
+        let supervisor = Supervisor::ready("").await;
         let request = ask("Write a long story.", json!({"stream": true, "max_tokens": 40, "temperature": 0}));
         let mut events = Events::new(post(supervisor.address, CHAT, &request).await);
         events.next().await.unwrap();
@@ -63,20 +63,21 @@ fn sigterm_completes_the_running_answer_and_ends_with_success() {
 #[test]
 fn a_changed_configuration_takes_effect_on_hang_up_and_a_wrong_one_does_not() {
     run(async {
-        let supervisor = Supervisor::ready("[defaults]\nmax_tokens = 3\ntemperature = 0");
+        let mut supervisor = Supervisor::ready("[defaults]\nmax_tokens = 3\ntemperature = 0").await;
+        let address = supervisor.address;
         let tokens = async || {
             let mut request = ask("Write a long story.", json!({}));
             request.as_object_mut().unwrap().remove("max_tokens");
-            body(post(supervisor.address, CHAT, &request).await).await["usage"]["completion_tokens"].take()
+            body(post(address, CHAT, &request).await).await["usage"]["completion_tokens"].take()
         };
         assert_eq!(tokens().await, 3);
         supervisor.configure("[defaults]\nmax_tokens = 5\ntemperature = 0");
         supervisor.signal(Signal::HUP);
-        supervisor.wait_log("the configuration was read again");
+        supervisor.wait_log("the configuration was read again").await;
         assert_eq!(tokens().await, 5);
         supervisor.configure("[defaults]\nmax_tokens = -7");
         supervisor.signal(Signal::HUP);
-        supervisor.wait_log("the configuration in force is kept");
+        supervisor.wait_log("the configuration in force is kept").await;
         assert_eq!(tokens().await, 5);
     });
 }

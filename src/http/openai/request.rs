@@ -12,6 +12,7 @@ use crate::chat::{Input, Limits, Request, Sampling, Think};
 use crate::http::error::ApiError;
 
 const STOPS: usize = 16;
+const BIASES: usize = 10_000;
 const ALTERNATIVES: i64 = 20;
 /// More than any context holds.
 const MANY: i64 = i32::MAX as i64;
@@ -144,6 +145,10 @@ fn logit_bias(fields: &Fields<'_>) -> Result<Vec<(u32, f32)>, ApiError> {
     let Some(biases) = fields.typed("logit_bias", "an object", Value::as_object)? else {
         return Ok(Vec::new());
     };
+    if biases.len() > BIASES {
+        let count = biases.len();
+        return Err(wrong_value("logit_bias", format_args!("has {count} entries, at most {BIASES} are taken")));
+    }
     let each = biases.iter().map(|(token, bias)| {
         let path = format!("logit_bias.{}", token.chars().take(40).collect::<String>());
         let id = token.parse().map_err(|_| wrong_value(&path, "is not a token's number"))?;

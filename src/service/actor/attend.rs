@@ -26,7 +26,11 @@ impl Actor {
                 self.worker = None;
                 self.pulse = None;
                 self.status.worker_pid = None;
-                warn!(code = failure.fault.code(), "the worker ended: {}", failure.detail);
+                if self.drain.is_some() {
+                    info!("the worker ended: {}", failure.detail);
+                } else {
+                    warn!(code = failure.fault.code(), "the worker ended: {}", failure.detail);
+                }
                 if surprise {
                     self.status.last_failure = Some(failure);
                 }

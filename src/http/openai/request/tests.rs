@@ -150,6 +150,7 @@ fn messages_of_every_role_and_form_are_read() {
 fn what_is_wrong_is_named() {
     let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]);
     let many: Vec<Value> = (0..11).map(|_| json!({"role": "user", "content": "x"})).collect();
+    let biases: Value = (0..10_001).map(|i| (i.to_string(), json!(1))).collect();
     let stops: Vec<String> = (0..17).map(|i| i.to_string()).collect();
     for (extra, param, code) in [
         (json!({"messages": null}), "messages", "missing_required_parameter"),
@@ -183,6 +184,7 @@ fn what_is_wrong_is_named() {
         (json!({"stream_options": {"include_usage": 1}}), "stream_options.include_usage", "invalid_type"),
         (json!({"logit_bias": {"x": 1}}), "logit_bias.x", "invalid_value"),
         (json!({"logit_bias": {"1": 101}}), "logit_bias.1", "invalid_value"),
+        (json!({"logit_bias": biases}), "logit_bias", "invalid_value"),
         (json!({"logit_bias": [1]}), "logit_bias", "invalid_type"),
         (json!({"top_logprobs": 3}), "top_logprobs", "invalid_value"),
         (json!({"logprobs": true, "top_logprobs": 21}), "top_logprobs", "invalid_value"),
