@@ -206,6 +206,14 @@ pub fn attend(queries: &[f32], head: &Head, columns: &Columns, scores: &mut Scor
     fine
 }
 
+/// Whether the cache holds NaN, in a visible row or a hidden one: a masked softmax still
+/// multiplies hidden rows, so the card answers NaN. Some rows stand for all.
+pub(super) fn poisoned(cache_k: &[u16], cache_v: &[u16], history: usize, width: usize) -> bool {
+    const STRIDE: usize = 32;
+    let nan = |cache: &[u16], row: usize| cache.get(row * width).is_some_and(|bits| bits & 0x7fff > 0x7f80);
+    (0..history).step_by(STRIDE).any(|row| nan(cache_k, row) || nan(cache_v, row))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::rows::narrow;

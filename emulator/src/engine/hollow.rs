@@ -4,9 +4,10 @@
 //! are the same in every shape group, and wrong masks, positions or caches change all that
 //! follows, as they would with a real model.
 
+use super::attention::poisoned;
 use super::attention::visible;
 use super::container::{LayerSpec, PostSpec};
-use super::layer::{halves, poisoned};
+use super::rows::halves;
 use super::shapes::{Group, check, layer_groups, layer_info, post_info};
 use super::{Engine, EngineInfo};
 

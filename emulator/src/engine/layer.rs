@@ -1,11 +1,13 @@
 //! The decoder layer: norm, attention, residual, norm, SwiGLU, residual.
 
-use super::attention::{Columns, Head, Scores, attend};
-use super::container::{Container, LayerSpec, RopeKind};
+use super::attention::{Columns, Head, Scores, attend, poisoned};
+use super::container::{Container, LayerSpec};
 use super::crew::{Crew, Member};
 use super::matrix::{Matrix, Rows};
 use super::panel::{INPUTS, OUTPUTS};
-use super::rows::{add, narrow, narrow_row, rms_norm, rms_norm_here, sum_into_bf16, swiglu, widen_row};
+use super::rows::{
+    add, halves, narrow, narrow_row, rms_norm, rms_norm_here, rotate, sum_into_bf16, swiglu, widen_row,
+};
 use super::scratch::{borrow, first};
 use super::shapes::{Group, check, layer_groups, layer_info};
 use super::shared::Shared;
@@ -81,15 +83,6 @@ struct Desk<'a> {
     out_k: Shared<'a, u8>,
     out_v: Shared<'a, u8>,
     output: Shared<'a, u8>,
-}
-
-/// bf16 elements of a card buffer.
-pub(super) fn halves(bytes: &[u8]) -> Result<&[u16], String> {
-    // SAFETY: any two bytes are a valid u16, and bf16 tensors are little endian as the host is.
-    match unsafe { bytes.align_to::<u16>() } {
-        ([], halves, []) => Ok(halves),
-        _ => Err("a bf16 tensor does not start at an even address".into()),
-    }
 }
 
 impl LayerEngine {
@@ -228,6 +221,11 @@ impl LayerEngine {
         if let Some(bias) = self.bias.as_ref().and_then(|bias| bias.get(start..start + size)) {
             add(values, bias);
         }
+        // Quantising hid the input's NaN from the projections.
+        // SAFETY: see `work`; written before this step.
+        if unsafe { desk.spoilt.view(row..row + 1) }.iter().any(|x| x.is_nan()) {
+            values.fill(f32::NAN);
+        }
         let key = vector.checked_sub(spec.heads);
         let value = key.and_then(|key| key.checked_sub(spec.kv_heads));
         if value.is_none() {
@@ -308,7 +306,7 @@ impl LayerEngine {
             let scale = rms_norm(to, &self.ffn_norm, self.spec.rms_eps, normed);
             let attended = desk.attended.view(row * self.spec.q_width()..(row + 1) * self.spec.q_width());
             // Quantising hides a NaN, so it is looked for before.
-            if !scale.is_finite() || attended.first().is_some_and(|x| x.is_nan()) {
+            if !scale.is_finite() || attended.iter().any(|x| x.is_nan()) {
                 desk.spoilt.part(row..row + 1).fill(f32::NAN);
             }
             desk.rows_hidden.set(row, 0, normed);
@@ -327,36 +325,6 @@ impl LayerEngine {
             }
             let ffn = desk.projected.view(row * padded..row * padded + hidden);
             sum_into_bf16(from, ffn, desk.output.part(part.start * 2..part.end * 2));
-        }
-    }
-}
-
-/// Whether the cache holds NaN, in a visible row or a hidden one: a masked softmax still
-/// multiplies hidden rows, so the card answers NaN. Some rows stand for all.
-pub(super) fn poisoned(cache_k: &[u16], cache_v: &[u16], history: usize, width: usize) -> bool {
-    const STRIDE: usize = 32;
-    let nan = |cache: &[u16], row: usize| cache.get(row * width).is_some_and(|bits| bits & 0x7fff > 0x7f80);
-    (0..history).step_by(STRIDE).any(|row| nan(cache_k, row) || nan(cache_v, row))
-}
-
-/// Rotates the pairs of a head; `angles` are cosines, then sines.
-fn rotate(values: &mut [f32], angles: &[f32], kind: RopeKind) {
-    let (cos, sin) = angles.split_at(angles.len() / 2);
-    let angles = cos.iter().zip(sin);
-    let turn = |a: &mut f32, b: &mut f32, (cos, sin): (&f32, &f32)| {
-        (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
-    };
-    match kind {
-        RopeKind::Interleaved => {
-            for ([a, b], angle) in values.as_chunks_mut::<2>().0.iter_mut().zip(angles) {
-                turn(a, b, angle);
-            }
-        }
-        RopeKind::Neox => {
-            let (first, second) = values.split_at_mut(cos.len().min(values.len()));
-            for ((a, b), angle) in first.iter_mut().zip(second).zip(angles) {
-                turn(a, b, angle);
-            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //! Sums run over eight lanes in a fixed order, so a row's result never depends on who
 //! computes it or on what is computed next to it.
 
+use super::container::RopeKind;
 use super::lanes::LANES;
 
 /// Whether the AVX2 versions run here.
@@ -203,6 +204,37 @@ fn swiglu_body<const FUSED: bool>(gate: &mut [f32], up: &[f32]) {
 versions! {
     /// gate = silu(gate) · up.
     pub fn swiglu(gate: &mut [f32], up: &[f32]) = swiglu_body
+}
+
+/// Rotates the pairs of a head; `angles` are cosines, then sines.
+pub fn rotate(values: &mut [f32], angles: &[f32], kind: RopeKind) {
+    let (cos, sin) = angles.split_at(angles.len() / 2);
+    let angles = cos.iter().zip(sin);
+    let turn = |a: &mut f32, b: &mut f32, (cos, sin): (&f32, &f32)| {
+        (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+    };
+    match kind {
+        RopeKind::Interleaved => {
+            for ([a, b], angle) in values.as_chunks_mut::<2>().0.iter_mut().zip(angles) {
+                turn(a, b, angle);
+            }
+        }
+        RopeKind::Neox => {
+            let (first, second) = values.split_at_mut(cos.len().min(values.len()));
+            for ((a, b), angle) in first.iter_mut().zip(second).zip(angles) {
+                turn(a, b, angle);
+            }
+        }
+    }
+}
+
+/// bf16 elements of a card buffer.
+pub fn halves(bytes: &[u8]) -> Result<&[u16], String> {
+    // SAFETY: any two bytes are a valid u16, and bf16 tensors are little endian as the host is.
+    match unsafe { bytes.align_to::<u16>() } {
+        ([], halves, []) => Ok(halves),
+        _ => Err("a bf16 tensor does not start at an even address".into()),
+    }
 }
 
 #[cfg(test)]

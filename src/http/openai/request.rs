@@ -147,7 +147,10 @@ fn logit_bias(fields: &Fields<'_>) -> Result<Vec<(u32, f32)>, ApiError> {
     };
     if biases.len() > BIASES {
         let count = biases.len();
-        return Err(wrong_value("logit_bias", format_args!("has {count} entries, at most {BIASES} are taken")));
+        return Err(wrong_value(
+            "logit_bias",
+            format_args!("has {count} entries, at most {BIASES} are taken"),
+        ));
     }
     let each = biases.iter().map(|(token, bias)| {
         let path = format!("logit_bias.{}", token.chars().take(40).collect::<String>());
