@@ -10,16 +10,16 @@ use syn::visit::{self, Visit};
 const DOORS: &[(&str, &[&str])] = &[
     ("axcl", &[]),
     ("chat", &[]),
-    ("config", &["chat", "model"]),
+    ("config", &["chat"]),
     ("fault", &[]),
-    ("http", &["chat", "config", "service"]),
+    ("http", &["chat", "config", "service", "sys"]),
     ("inference", &["axcl", "chat", "model"]),
     ("link", &["chat"]),
     ("machine", &[]),
     ("model", &["axcl", "chat"]),
     ("service", &["chat", "config", "link", "machine", "sys"]),
-    ("sys", &[]),
-    ("worker", &["axcl", "chat", "inference", "link", "model", "sys"]),
+    ("sys", &["config"]),
+    ("worker", &["axcl", "chat", "inference", "link", "model"]),
 ];
 
 /// Collects the rooms a file names through `crate::…` and whether it says `unsafe`.

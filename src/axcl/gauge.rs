@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::abi::Function;
-use crate::link::frame::Activity;
 
 /// What the card thread is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +22,18 @@ pub enum Phase {
 impl Phase {
     const NAMES: [&'static str; 8] =
         ["start", "load", "verify", "self-test", "idle", "prefill", "decode", "unload"];
+}
+
+/// What a [`Gauge`] shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    pub phase: &'static str,
+    /// The runtime function the card thread is inside.
+    pub call: Option<&'static str>,
+    /// Since the call, or the phase if there is none, began.
+    pub since: Duration,
+    /// Calls completed.
+    pub progress: u64,
 }
 
 /// No call under way.
@@ -72,15 +83,14 @@ impl Gauge {
 
     /// What the card thread is in now. A reader that hits the very moment of a change may
     /// see the new call with the old start or the reverse, never anything else.
-    pub fn activity(&self) -> Activity {
+    pub fn read(&self) -> Reading {
         let call = self.call.load(Ordering::Acquire);
         let since = Duration::from_micros(self.since.load(Ordering::Acquire));
         let phase = self.phase.load(Ordering::Acquire) as usize;
-        Activity {
-            phase: (*Phase::NAMES.get(phase).unwrap_or(&"?")).to_owned(),
-            call: Function::name_of(call as usize).map(str::to_owned),
-            since_ms: u64::try_from(self.epoch.elapsed().saturating_sub(since).as_millis())
-                .unwrap_or(u64::MAX),
+        Reading {
+            phase: Phase::NAMES.get(phase).unwrap_or(&"?"),
+            call: Function::name_of(call as usize),
+            since: self.epoch.elapsed().saturating_sub(since),
             progress: self.progress.load(Ordering::Acquire),
         }
     }
@@ -99,13 +109,12 @@ mod tests {
     fn a_call_is_visible_from_another_thread_while_it_lasts() {
         let gauge = Gauge::default();
         gauge.enter(Phase::Decode);
-        let during = gauge.observe(Function::Memcpy, || {
-            std::thread::scope(|s| s.spawn(|| gauge.activity()).join().unwrap())
-        });
+        let during = gauge
+            .observe(Function::Memcpy, || std::thread::scope(|s| s.spawn(|| gauge.read()).join().unwrap()));
         assert_eq!(during.phase, "decode");
-        assert_eq!(during.call.as_deref(), Some("axclrtMemcpy"));
+        assert_eq!(during.call, Some("axclrtMemcpy"));
         assert_eq!(during.progress, 0);
-        let after = gauge.activity();
+        let after = gauge.read();
         assert_eq!(after.call, None);
         assert_eq!(after.progress, 1);
     }

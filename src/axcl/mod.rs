@@ -22,7 +22,7 @@ pub use code::Code;
 pub use device::{Device, Properties};
 pub use engine::{Binding, Engine};
 pub use exit::exit_now;
-pub use gauge::{Gauge, Phase};
+pub use gauge::{Gauge, Phase, Reading};
 pub use io_info::{ElementType, IoInfo, TensorInfo};
 pub use memory::{DeviceMemory, Element, Region};
 pub use runtime::Runtime;

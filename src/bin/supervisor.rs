@@ -68,7 +68,7 @@ async fn serve(config: Config, path: &Path, log: &LogControl) -> Result<()> {
     let launch = Launch::new(config.worker.clone(), path.into());
     let settings = Settings { defaults: config.defaults.clone(), limits: config.limits.clone() };
     let mut notifier = Notifier::from_environment();
-    let (service, mut ended) = Service::start(launch, settings, move |status| notifier.beat(status));
+    let (service, mut ended) = Service::start(launch, settings, move |status| notifier.beat(status.line()));
     let addresses: Vec<String> = server.addresses().iter().map(|a| format!("http://{a}")).collect();
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(server.run(Arc::new(Context::new(service.clone())), stopped));

@@ -82,3 +82,41 @@ fn told<S: serde::Serializer>(failure: &Option<Failure>, to: S) -> Result<S::Ok,
         .map(|f| serde_json::json!({"code": f.fault.code(), "message": f.to_string()}))
         .serialize(to)
 }
+
+impl Status {
+    /// One line for `systemctl status`.
+    pub fn line(&self) -> String {
+        let model = self.model.as_ref().map_or("the model", |model| model.name.as_str());
+        match self.phase {
+            Phase::Starting => "Starting".into(),
+            Phase::Loading => match &self.loading {
+                Some(loading) => format!("Loading {}/{}: {}", loading.done, loading.of, loading.what),
+                None => "Loading".into(),
+            },
+            Phase::Ready | Phase::Busy => format!("Answering with {model}, {} waiting", self.queue),
+            Phase::Recovering => match &self.last_failure {
+                Some(failure) => format!("Recovering from {}", failure.fault),
+                None => "Recovering".into(),
+            },
+            Phase::Stopping => "Stopping".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::{Failure, Fault};
+
+    #[test]
+    fn the_status_line_says_what_is_going_on() {
+        let mut status = Status { phase: Phase::Loading, ..Status::default() };
+        status.loading = Some(Loading { done: 3, of: 30, what: "layer 2".into() });
+        assert_eq!(status.line(), "Loading 3/30: layer 2");
+        status.phase = Phase::Recovering;
+        status.last_failure = Some(Failure::new(Fault::WorkerExit, "signal 9"));
+        assert_eq!(status.line(), "Recovering from E-WORKER-EXIT");
+        status.phase = Phase::Ready;
+        assert_eq!(status.line(), "Answering with the model, 0 waiting");
+    }
+}

@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-use crate::service::{Phase, Status};
-
 /// Speaks to systemd where it listens.
 pub struct Notifier {
     /// Half of what the unit allows between two signs of life.
@@ -23,15 +21,14 @@ impl Notifier {
         Self { interval: sd_notify::watchdog_enabled().map(|time| time / 2), fed: None, told: String::new() }
     }
 
-    /// Called with each turn of the service's loop.
-    pub fn beat(&mut self, status: &Status) {
+    /// Called with each turn of the service's loop and one line for `systemctl status`.
+    pub fn beat(&mut self, line: String) {
         let now = Instant::now();
         let due = |interval| self.fed.is_none_or(|fed| now.duration_since(fed) >= interval);
         if self.interval.is_some_and(due) {
             self.fed = Some(now);
             send(&[NotifyState::Watchdog]);
         }
-        let line = describe(status);
         if line != self.told {
             send(&[NotifyState::Status(&line)]);
             self.told = line;
@@ -59,41 +56,4 @@ pub fn reloading() {
 fn send(states: &[NotifyState<'_>]) {
     // Without systemd there is nobody to tell; with it, its watchdog notices silence.
     let _ = sd_notify::notify(states);
-}
-
-/// One line for `systemctl status`.
-fn describe(status: &Status) -> String {
-    let model = status.model.as_ref().map_or("the model", |model| model.name.as_str());
-    match status.phase {
-        Phase::Starting => "Starting".into(),
-        Phase::Loading => match &status.loading {
-            Some(loading) => format!("Loading {}/{}: {}", loading.done, loading.of, loading.what),
-            None => "Loading".into(),
-        },
-        Phase::Ready | Phase::Busy => format!("Answering with {model}, {} waiting", status.queue),
-        Phase::Recovering => match &status.last_failure {
-            Some(failure) => format!("Recovering from {}", failure.fault),
-            None => "Recovering".into(),
-        },
-        Phase::Stopping => "Stopping".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fault::{Failure, Fault};
-    use crate::service::Loading;
-
-    #[test]
-    fn the_status_line_says_what_is_going_on() {
-        let mut status = Status { phase: Phase::Loading, ..Status::default() };
-        status.loading = Some(Loading { done: 3, of: 30, what: "layer 2".into() });
-        assert_eq!(describe(&status), "Loading 3/30: layer 2");
-        status.phase = Phase::Recovering;
-        status.last_failure = Some(Failure::new(Fault::WorkerExit, "signal 9"));
-        assert_eq!(describe(&status), "Recovering from E-WORKER-EXIT");
-        status.phase = Phase::Ready;
-        assert_eq!(describe(&status), "Answering with the model, 0 waiting");
-    }
 }

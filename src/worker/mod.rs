@@ -32,10 +32,10 @@ pub use settings::Settings;
 
 use self::inbox::{Inbox, Job};
 use self::reports::Reports;
-use crate::axcl::{Gauge, exit_now};
+use crate::axcl::{Gauge, Reading, exit_now};
 use crate::chat::Event;
 use crate::fault::{Failure, Fault, Result};
-use crate::link::frame::{Command, Report};
+use crate::link::frame::{Activity, Command, Report};
 use crate::link::pipe::Reader;
 
 /// Serves the supervisor at the other end of `socket` until it says stop, goes away, or
@@ -89,11 +89,11 @@ fn start_last_resort(inbox: &Arc<Inbox>, gauge: &Arc<Gauge>, deadline: Duration)
     start("last-resort", move || {
         inbox.wait_for_stop();
         loop {
-            let before = gauge.activity().progress;
+            let before = gauge.read().progress;
             thread::sleep(deadline);
-            let activity = gauge.activity();
-            if activity.progress == before {
-                tracing::error!(?activity, "the stop is stuck: leaving at once");
+            let now = gauge.read();
+            if now.progress == before {
+                tracing::error!(activity = ?now, "the stop is stuck: leaving at once");
                 exit_now(exit::STUCK);
             }
         }
@@ -129,7 +129,7 @@ impl Io {
     fn obey(&self, command: Command) {
         match command {
             Command::Ping { nonce } => {
-                self.reports.send(&Report::Pong { nonce, activity: self.gauge.activity() });
+                self.reports.send(&Report::Pong { nonce, activity: activity(self.gauge.read()) });
             }
             Command::Generate { id, request, resume } => {
                 let job = Job::new(id, request, resume);
@@ -144,5 +144,15 @@ impl Io {
                 self.inbox.stop();
             }
         }
+    }
+}
+
+/// What the card thread is in, as it is reported.
+fn activity(now: Reading) -> Activity {
+    Activity {
+        phase: now.phase.to_owned(),
+        call: now.call.map(str::to_owned),
+        since_ms: u64::try_from(now.since.as_millis()).unwrap_or(u64::MAX),
+        progress: now.progress,
     }
 }
