@@ -15,6 +15,8 @@ import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 OUT = TOP / "target" / "release"
+# `cargo test` leaves the emulated runtime here only, `cargo build` here as well.
+RUNTIME = OUT / "deps" / "libaxcl_rt.so"
 MODEL = pathlib.Path(os.environ.get("LLM8850_DEMO_MODEL", TOP / "build/models/smollm2-135m"))
 
 
@@ -28,7 +30,7 @@ class Service:
     """A running supervisor with its worker."""
 
     def __init__(self, directory, extra=""):
-        for needed in (OUT / "llm8850-supervisor", OUT / "libaxcl_rt.so", MODEL / "manifest.json"):
+        for needed in (OUT / "llm8850-supervisor", RUNTIME, MODEL / "manifest.json"):
             assert needed.exists(), f"{needed} is missing: run `make model` first"
         self.address = f"127.0.0.1:{free_port()}"
         self.base = f"http://{self.address}"
@@ -36,7 +38,7 @@ class Service:
         config = directory / "config.toml"
         config.write_text(
             f'[server]\nlisten = ["{self.address}"]\n'
-            f'[worker]\nruntime = "{OUT / "libaxcl_rt.so"}"\n'
+            f'[worker]\nruntime = "{RUNTIME}"\n'
             f'[model]\ndir = "{MODEL}"\n{extra}'
         )
         with self.log.open("w") as log:
