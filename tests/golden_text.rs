@@ -40,9 +40,7 @@ fn demo_model() -> ModelDir {
         PathBuf::from,
     );
     ModelDir::open(&place, None).unwrap_or_else(|e| {
-        panic!(
-            "the demo model is needed: run `make run` once, or set LLM8850_DEMO_MODEL to its directory.\n{e}"
-        )
+        panic!("the demo model is needed: run `make model`, or set LLM8850_DEMO_MODEL to its directory.\n{e}")
     })
 }
 

@@ -6,6 +6,8 @@
 mod answers;
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/installed.rs"]
+mod installed;
 mod program;
 mod supervisor;
 mod survival;

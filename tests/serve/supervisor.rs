@@ -13,28 +13,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
 use crate::client;
+use crate::installed::{demo_model, runtime};
 
 /// Longer than anything a test waits for may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 pub const CHAT: &str = "/v1/chat/completions";
-
-/// The emulated card's library, beside the programs.
-fn runtime() -> PathBuf {
-    let directory = Path::new(env!("CARGO_BIN_EXE_llm8850-worker")).parent().unwrap();
-    let places = [directory.join("libaxcl_rt.so"), directory.join("deps/libaxcl_rt.so")];
-    places.into_iter().find(|p| p.exists()).unwrap_or_else(|| {
-        panic!("no libaxcl_rt.so in {}: run `cargo build -p axcl-emulator` first", directory.display())
-    })
-}
-
-/// The packed demo model.
-fn demo_model() -> PathBuf {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/models/smollm2-135m");
-    let path = std::env::var_os("LLM8850_DEMO_MODEL").map_or(default, PathBuf::from);
-    let found = path.join("config.json").exists();
-    assert!(found, "no demo model in {}: run `make model`, or set LLM8850_DEMO_MODEL", path.display());
-    path
-}
 
 /// A running supervisor. Ended when dropped.
 pub struct Supervisor {

@@ -9,7 +9,8 @@ use llm8850::link::frame::Report;
 use llm8850::worker::exit_code;
 use serde_json::json;
 
-use crate::support::{Worker, ask, demo_model, linked_model};
+use crate::installed::demo_model;
+use crate::support::{Worker, ask, linked_model};
 
 fn fatal(said: &[Report]) -> &Failure {
     match said.last() {

@@ -4,7 +4,8 @@ use llm8850::chat::{Event, Finish, RequestId};
 use llm8850::link::frame::{Command, Report};
 use serde_json::json;
 
-use crate::support::{Worker, ask, demo_model};
+use crate::installed::demo_model;
+use crate::support::{Worker, ask};
 
 #[test]
 fn a_worker_answers_and_leaves_cleanly_on_stop() {

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
 mod faults;
+#[path = "../support/installed.rs"]
+mod installed;
 mod life;
 mod resume;
 mod support;

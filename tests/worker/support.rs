@@ -18,29 +18,10 @@ use llm8850::link::frame::{Activity, Command, ModelInfo, Report};
 use llm8850::link::pipe::{Reader, Writer};
 use serde_json::Value;
 
+use crate::installed::{demo_model, runtime};
+
 /// Longer than anything a test waits for may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
-
-/// The emulated card's library, beside the worker's program.
-pub fn runtime() -> PathBuf {
-    let directory = Path::new(env!("CARGO_BIN_EXE_llm8850-worker")).parent().unwrap();
-    let places = [directory.join("libaxcl_rt.so"), directory.join("deps/libaxcl_rt.so")];
-    places.into_iter().find(|p| p.exists()).unwrap_or_else(|| {
-        panic!("no libaxcl_rt.so in {}: run `cargo build -p axcl-emulator` first", directory.display())
-    })
-}
-
-/// The packed demo model.
-pub fn demo_model() -> PathBuf {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/models/smollm2-135m");
-    let path = std::env::var_os("LLM8850_DEMO_MODEL").map_or(default, PathBuf::from);
-    assert!(
-        path.join("config.json").exists(),
-        "no demo model in {}: run `make model`, or set LLM8850_DEMO_MODEL",
-        path.display()
-    );
-    path
-}
 
 /// A copy of the demo model by links, whose files can be replaced one by one.
 pub fn linked_model() -> tempfile::TempDir {
