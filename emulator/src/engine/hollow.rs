@@ -7,7 +7,7 @@
 use super::attention::poisoned;
 use super::attention::visible;
 use super::container::{LayerSpec, PostSpec};
-use super::rows::halves;
+use super::rows::{halves, spoil};
 use super::shapes::{Group, check, layer_groups, layer_info, post_info};
 use super::{Engine, EngineInfo};
 
@@ -77,7 +77,7 @@ impl Engine for HollowLayer {
         let (width, hidden) = (2 * self.spec.kv_width(), 2 * self.spec.hidden);
         if poisoned(halves(cache_k)?, halves(cache_v)?, group.history, self.spec.kv_width()) {
             for bytes in [out_k, out_v, output] {
-                bytes.as_chunks_mut::<2>().0.fill(0x7fc0u16.to_le_bytes());
+                spoil(bytes);
             }
             return Ok(());
         }
@@ -136,7 +136,7 @@ impl Engine for HollowPost {
         };
         let nan = |bits: &[u8; 2]| u16::from_le_bytes(*bits) & 0x7fff > 0x7f80;
         if input.as_chunks().0.iter().any(nan) {
-            output.as_chunks_mut::<2>().0.fill(0x7fc0u16.to_le_bytes());
+            spoil(output);
             return Ok(());
         }
         let seed = hash(input);

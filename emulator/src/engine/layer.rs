@@ -6,7 +6,7 @@ use super::crew::{Crew, Member};
 use super::matrix::{Matrix, Rows};
 use super::panel::{INPUTS, OUTPUTS};
 use super::rows::{
-    add, halves, narrow, narrow_row, rms_norm, rms_norm_here, rotate, sum_into_bf16, swiglu, widen_row,
+    add, halves, narrow, narrow_row, rms_norm, rms_norm_here, rotate, spoil, sum_into_bf16, swiglu, widen_row,
 };
 use super::scratch::{borrow, first};
 use super::shapes::{Group, check, layer_groups, layer_info};
@@ -352,7 +352,7 @@ impl Engine for LayerEngine {
         };
         if poisoned(call.cache_k, call.cache_v, call.history, self.spec.kv_width()) {
             for bytes in [out_k, out_v, output] {
-                bytes.as_chunks_mut::<2>().0.fill(0x7fc0u16.to_le_bytes());
+                spoil(bytes);
             }
             return Ok(());
         }

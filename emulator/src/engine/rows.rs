@@ -237,6 +237,11 @@ pub fn halves(bytes: &[u8]) -> Result<&[u16], String> {
     }
 }
 
+/// Fills a bf16 tensor with NaN.
+pub fn spoil(bytes: &mut [u8]) {
+    bytes.as_chunks_mut::<2>().0.fill(0x7fc0u16.to_le_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
