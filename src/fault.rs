@@ -56,6 +56,42 @@ catalogue! {
         "Use a smaller model, or stop other programs that use the card.";
     CardOutput = "E-CARD-OUTPUT", "the card produced an impossible result",
         "The worker is restarted; if it recurs, verify the model's files and the card's cooling.";
+    CardDead = "E-CARD-DEAD", "the driver lost the card's heartbeat",
+        "The card is restarted; if it recurs, check cooling and power supply.";
+    CardStall = "E-CARD-STALL", "a call to the card does not return",
+        "The worker is replaced and, if need be, the card restarted; if it recurs, see the kernel's log.";
+    CardLink = "E-CARD-LINK", "the card's PCIe link is lost or slower than it was",
+        "The slot is reset; if it recurs, reseat the card and check its cooling and power supply.";
+    CardHot = "E-CARD-HOT", "the card is too hot",
+        "Requests wait until it has cooled down; improve its cooling.";
+    CardSlow = "E-CARD-SLOW", "the card computes much slower than usual",
+        "The worker is restarted once when idle; if it recurs, check cooling and power supply.";
+    CardHeld = "E-CARD-HELD", "another process holds the card",
+        "Stop that process; the card can only be restarted when nobody holds it.";
+    Golden = "E-GOLDEN", "the card's answer to its test prompt is wrong",
+        "The card is restarted; if it recurs, install the model again, or delete the recorded answer if the change is meant.";
+    Versions = "E-VERSIONS", "the card's library and firmware are of different versions",
+        "Install driver, firmware and library of one release.";
+    Firmware = "E-FIRMWARE", "the card's firmware is missing or was not accepted",
+        "Install the firmware of the driver's release; if it is there, switch the power off and on.";
+    Modules = "E-MODULES", "the card's driver modules cannot be loaded or unloaded",
+        "Check that they are installed for this kernel and that no program uses the card.";
+    Bus = "E-BUS", "the card's slot cannot be reset",
+        "Switch the power off and on; if it recurs, reseat the card.";
+    TaskStuck = "E-TASK-STUCK", "a process is stuck in the kernel",
+        "The host is restarted, as often as its budget allows.";
+    Helper = "E-HELPER", "the card helper failed or cannot be reached",
+        "Check `recovery.helper` and the journal of llm8850-card-helper.";
+    HostReboot = "E-REBOOT", "the host cannot be restarted",
+        "Switch the power off and on.";
+    Interrupted = "E-INTERRUPTED", "the answer was cut off by a fault",
+        "Send the request again.";
+    Watchdog = "E-WATCHDOG", "the hardware watchdog is not armed",
+        "Set RuntimeWatchdogSec in systemd's system.conf and load the watchdog's driver.";
+    State = "E-STATE", "the state directory cannot be used",
+        "Check `recovery.state_dir`, its permissions and the free space.";
+    Lights = "E-LIGHTS", "the lights cannot be driven",
+        "Correct `[lights]`, or give the service user access to the pins or LEDs.";
     ModelMissing = "E-MODEL-MISSING", "a model file is missing or unreadable",
         "Install the model again, or correct `model.dir`.";
     ModelChecksum = "E-MODEL-CHECKSUM", "a model file does not match its manifest",

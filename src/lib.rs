@@ -10,6 +10,8 @@
 //! | what can be configured | [`config`] |
 //! | what supervisor and worker say to each other | [`link`] |
 //! | when a worker is started, stopped or replaced | [`machine`] |
+//! | how faults outside the worker are noticed | [`detect`] |
+//! | how card, driver, slot and host are restarted | [`recover`] |
 //! | how requests wait, run and survive a worker | [`service`] |
 //! | clock, chance, journal and service manager | [`sys`] |
 //! | how the card's library is called | [`axcl`] |
@@ -21,12 +23,14 @@
 pub mod axcl;
 pub mod chat;
 pub mod config;
+pub mod detect;
 pub mod fault;
 pub mod http;
 pub mod inference;
 pub mod link;
 pub mod machine;
 pub mod model;
+pub mod recover;
 pub mod service;
 pub mod sys;
 pub mod worker;

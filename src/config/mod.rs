@@ -5,10 +5,13 @@
 //! place. What is wrong is never silent: `--check-config` lists it, the journal too.
 
 mod defaults;
+mod fallback;
+mod lights;
 mod limits;
 mod log;
 mod model;
 mod problem;
+mod recovery;
 mod section;
 mod server;
 mod units;
@@ -17,10 +20,13 @@ mod worker;
 use std::path::Path;
 
 pub use defaults::Defaults;
+pub use fallback::Fallback;
+pub use lights::{Driver, Lights, Polarity};
 pub use limits::Limits;
 pub use log::{Level, Log};
 pub use model::Model;
 pub use problem::Problem;
+pub use recovery::Recovery;
 pub use server::Server;
 pub use units::Seconds;
 pub use worker::{PathChoice, Worker};
@@ -38,6 +44,9 @@ pub struct Config {
     pub model: Model,
     pub defaults: Defaults,
     pub limits: Limits,
+    pub recovery: Recovery,
+    pub fallback: Fallback,
+    pub lights: Lights,
     pub log: Log,
 }
 
@@ -64,6 +73,9 @@ impl Config {
             model: document.take(&mut findings),
             defaults: document.take(&mut findings),
             limits: document.take(&mut findings),
+            recovery: document.take(&mut findings),
+            fallback: document.take(&mut findings),
+            lights: document.take(&mut findings),
             log: document.take(&mut findings),
         };
         document.finish(&mut findings);

@@ -6,10 +6,12 @@
 //! | when a worker is started, stopped, killed, started again | [`life`] |
 //! | how long to wait before the next start | [`backoff`] |
 //! | when a worker counts as hung | [`pulse`] |
+//! | what the appliance can be in | [`state`] |
 
 pub mod backoff;
 pub mod life;
 pub mod pulse;
+pub mod state;
 
 pub use backoff::Backoff;
 pub use life::{Action, Event, Life, Policy, State};
