@@ -51,6 +51,7 @@ fn greedy(messages: Vec<Message>, max_tokens: Option<u32>) -> Request {
         limits: Limits { max_tokens, ..Limits::default() },
         think: Think::Default,
         logprobs: None,
+        buffered: false,
     }
 }
 

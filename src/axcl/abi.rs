@@ -57,6 +57,9 @@ macro_rules! functions {
         impl Function {
             const NAMES: &'static [&'static str] = &[$($name,)* $($oname,)*];
 
+            /// How many there are.
+            pub const COUNT: usize = Self::NAMES.len();
+
             /// The C name.
             pub fn name(self) -> &'static str {
                 Self::name_of(self as usize).unwrap_or("?")

@@ -16,12 +16,13 @@ pub enum Phase {
     Idle,
     Prefill,
     Decode,
+    Test,
     Unload,
 }
 
 impl Phase {
-    const NAMES: [&'static str; 8] =
-        ["start", "load", "verify", "self-test", "idle", "prefill", "decode", "unload"];
+    const NAMES: [&'static str; 9] =
+        ["start", "load", "verify", "self-test", "idle", "prefill", "decode", "test", "unload"];
 }
 
 /// What a [`Gauge`] shows.
@@ -48,6 +49,8 @@ pub struct Gauge {
     /// Microseconds after `epoch` when the call began, or the phase if none is under way.
     since: AtomicU64,
     progress: AtomicU64,
+    /// Microseconds of the longest completed call of each function.
+    slowest: [AtomicU64; Function::COUNT],
 }
 
 impl Default for Gauge {
@@ -58,6 +61,7 @@ impl Default for Gauge {
             call: AtomicU32::new(NONE),
             since: AtomicU64::new(0),
             progress: AtomicU64::new(0),
+            slowest: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 }
@@ -73,9 +77,13 @@ impl Gauge {
     /// Runs one call under observation.
     pub(super) fn observe<T>(&self, function: Function, call: impl FnOnce() -> T) -> T {
         self.mark();
+        let began = Instant::now();
         self.call.store(function as u32, Ordering::Release);
         let result = call();
         self.call.store(NONE, Ordering::Release);
+        if let Some(slowest) = self.slowest.get(function as usize) {
+            slowest.fetch_max(micros(began.elapsed()), Ordering::AcqRel);
+        }
         self.progress.fetch_add(1, Ordering::AcqRel);
         self.mark();
         result
@@ -95,10 +103,21 @@ impl Gauge {
         }
     }
 
-    fn mark(&self) {
-        let now = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.since.store(now, Ordering::Release);
+    /// The longest completed call of each function that was called.
+    pub fn slowest(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+        self.slowest.iter().enumerate().filter_map(|(function, slowest)| {
+            let time = Duration::from_micros(slowest.load(Ordering::Acquire));
+            Function::name_of(function).filter(|_| !time.is_zero()).map(|name| (name, time))
+        })
     }
+
+    fn mark(&self) {
+        self.since.store(micros(self.epoch.elapsed()), Ordering::Release);
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

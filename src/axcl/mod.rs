@@ -17,6 +17,7 @@ pub mod mapped;
 mod memory;
 mod runtime;
 mod stream;
+pub mod version;
 
 pub use code::Code;
 pub use device::{Device, Properties};

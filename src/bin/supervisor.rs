@@ -65,7 +65,7 @@ async fn serve(config: Config, path: &Path, log: &LogControl) -> Result<()> {
     let mut hang_up = signals(SignalKind::hangup())?;
 
     let server = Server::bind(&config.server.listen, config.limits.clone()).await?;
-    let launch = Launch::new(config.worker.clone(), path.into());
+    let launch = Launch::new(&config, path.into());
     let settings = Settings { defaults: config.defaults.clone(), limits: config.limits.clone() };
     let mut notifier = Notifier::from_environment();
     let (service, mut ended) = Service::start(launch, settings, move |status| notifier.beat(status.line()));

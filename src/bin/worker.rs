@@ -71,6 +71,7 @@ fn run(arguments: Arguments) -> Result<()> {
         limits: Limits { max_tokens: Some(arguments.max_tokens), ..Limits::default() },
         think: Think::Default,
         logprobs: None,
+        buffered: false,
     };
     let mut progress = |done, of, what: &str| eprintln!("[{done}/{of}] {what}");
     let Once { info, done } = answer_once(&settings, request, &mut std::io::stdout(), &mut progress)?;
@@ -99,7 +100,8 @@ fn settings(arguments: &Arguments, config: &Config) -> Result<Settings> {
         device: worker.device as usize,
         model_dir: arguments.model_dir.clone().unwrap_or_else(|| model.dir.clone()),
         descriptor: descriptor.map_err(|e| Failure::new(Fault::Config, format!("model.descriptor: {e}")))?,
-        name: model.name.clone(),
+        // Another model has another name.
+        name: model.name.clone().filter(|_| arguments.model_dir.is_none()),
         verify: worker.verify && !arguments.no_verify,
         path: match (arguments.path, worker.path) {
             (Some(PathArgument::Auto), _) | (None, PathChoice::Auto) => PathMode::Auto,

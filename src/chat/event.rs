@@ -1,5 +1,5 @@
 //! What comes back, in this order: one `Started`, any number of `Token`, then one
-//! `Done` or `Failed`. After a worker's death the sequence goes on where it stopped:
+//! `Done` or `Failed`; a `Restart` begins the order anew. After a worker's death the sequence goes on where it stopped:
 //! nothing is sent twice, nothing is left out.
 
 use serde::{Deserialize, Serialize};
@@ -111,6 +111,9 @@ pub struct Done {
 pub enum Event {
     Started(Started),
     Token(Token),
+    /// What came so far is void, another model answers from the beginning. Only for
+    /// requests that are `buffered`.
+    Restart,
     Done(Done),
     Failed(Failure),
 }

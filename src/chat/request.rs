@@ -139,4 +139,7 @@ pub struct Request {
     /// Report each token's log-probability and that of this many alternatives (0–20).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<u8>,
+    /// The client sees nothing before the end: the answer may begin anew on another model.
+    #[serde(default)]
+    pub buffered: bool,
 }

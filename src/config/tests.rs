@@ -126,6 +126,7 @@ fn what_a_request_says_goes_before_the_defaults() {
         limits: Default::default(),
         think: Think::On,
         logprobs: None,
+        buffered: false,
     };
     request.sampling.temperature = Some(0.0);
     let defaults = Defaults { think: Think::Off, ..Defaults::default() };

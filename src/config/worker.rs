@@ -47,6 +47,8 @@ pub struct Worker {
     pub stop_s: Seconds,
     /// How long after SIGTERM before SIGKILL.
     pub term_s: Seconds,
+    /// The same for a worker whose card hangs: it was waited for already.
+    pub hung_s: Seconds,
 }
 
 impl Default for Worker {
@@ -64,6 +66,7 @@ impl Default for Worker {
             load_call_s: Seconds::new(300),
             stop_s: Seconds::new(10),
             term_s: Seconds::new(5),
+            hung_s: Seconds::new(2),
         }
     }
 }
@@ -111,5 +114,6 @@ impl Section for Worker {
         let moment = Seconds(std::time::Duration::from_millis(100));
         findings.range("stop_s", &mut self.stop_s, moment..=Seconds::new(600), default.stop_s);
         findings.range("term_s", &mut self.term_s, moment..=Seconds::new(600), default.term_s);
+        findings.range("hung_s", &mut self.hung_s, moment..=Seconds::new(600), default.hung_s);
     }
 }

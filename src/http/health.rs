@@ -17,10 +17,10 @@ pub fn live() -> Response<Body> {
 pub fn ready(context: &Context) -> Response<Body> {
     let status = context.service.status();
     if status.ready {
-        return json(StatusCode::OK, &json!({"status": "ok"}));
+        return json(StatusCode::OK, &json!({"status": "ok", "degraded": status.degraded}));
     }
     let code = status.last_failure.as_ref().map(|failure| failure.fault.code());
-    let body = json!({"status": status.phase, "loading": status.loading, "code": code});
+    let body = json!({"status": status.state.name(), "loading": status.loading, "code": code});
     let mut response = json(StatusCode::SERVICE_UNAVAILABLE, &body);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("2"));
     response

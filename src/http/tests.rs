@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use self::client::{Events, Sent, content, get, json as body, post};
 use super::*;
+use crate::config::Config;
 use crate::config::{self, Seconds};
 use crate::http::server::Server;
 use crate::service::tests::scripted;
@@ -45,7 +46,10 @@ fn on_stage(script: &str, change: impl FnOnce(&mut Settings), act: impl AsyncFnO
         change(&mut settings);
         let server = Server::bind(&["127.0.0.1:0".parse().unwrap()], settings.limits.clone()).await.unwrap();
         let address = server.addresses()[0];
-        let launch = Launch { worker, program, config: dir.path().join("config.toml") };
+        let launch = Launch {
+            program,
+            ..Launch::new(&Config { worker, ..Config::default() }, dir.path().join("config.toml"))
+        };
         let (service, _) = Service::start(launch, settings, |_| {});
         let (stop, stopped) = watch::channel(false);
         let ended = tokio::spawn(server.run(Arc::new(Context::new(service.clone())), stopped));
@@ -297,7 +301,7 @@ fn the_loaded_model_and_the_status_are_told() {
             let one = body(get(stage.address, "/v1/models/formula").await).await;
             assert_eq!((&one["object"], &one["owned_by"]), (&json!("model"), &json!("llm8850")));
             let status = body(get(stage.address, "/v1/status").await).await;
-            assert_eq!((&status["phase"], &status["ready"]), (&json!("ready"), &json!(true)));
+            assert_eq!((&status["state"], &status["ready"]), (&json!("ready"), &json!(true)));
             let head = Request::head("/v1/models").header("host", "test").body(Full::default()).unwrap();
             let head = client::send(stage.address, head).await.unwrap();
             assert_eq!(head.status(), 200);

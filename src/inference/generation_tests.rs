@@ -18,6 +18,7 @@ fn request(sampling: Sampling, max_tokens: Option<u32>) -> Request {
         limits: Limits { max_tokens, ..Limits::default() },
         think: Think::Default,
         logprobs: Some(2),
+        buffered: false,
     }
 }
 

@@ -16,6 +16,7 @@ fn chat(messages: Vec<Message>, limits: Limits) -> Request {
         limits,
         think: Think::Default,
         logprobs: None,
+        buffered: false,
     }
 }
 

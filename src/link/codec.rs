@@ -197,6 +197,7 @@ mod tests {
             limits: Default::default(),
             think: Default::default(),
             logprobs: Some(20),
+            buffered: false,
         };
         request.sampling.seed = Some(u64::MAX);
         request.sampling.logit_bias = vec![(3, -100.0), (u32::MAX, 0.1)];

@@ -14,6 +14,8 @@ pub enum Command {
     Generate { id: RequestId, request: Box<Request>, resume: Vec<TokenId> },
     /// Stop working on a request; answered by its `Done` with `Cancelled`.
     Cancel { id: RequestId },
+    /// Compute the answer to the test prompt; answered by `Tested`.
+    Test,
     /// Answered at once by `Pong`, whatever the card does.
     Ping { nonce: u64 },
     /// Finish the current step, unload, release the card, exit.
@@ -31,6 +33,18 @@ pub struct Activity {
     pub since_ms: u64,
     /// Counts completed card calls: a value that stands still is a stall.
     pub progress: u64,
+    /// The longest completed call of each function, in milliseconds.
+    #[serde(default)]
+    pub slowest_ms: Vec<(String, u64)>,
+}
+
+/// How the card is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// °C.
+    pub temperature_c: f32,
+    /// Bytes of card memory.
+    pub free_memory: u64,
 }
 
 /// What a loaded model is.
@@ -54,6 +68,12 @@ pub struct ModelInfo {
     pub device: String,
     pub load_ms: u64,
     pub card_memory_bytes: u64,
+    /// The card's firmware.
+    #[serde(default)]
+    pub firmware: String,
+    /// What the answer to the test prompt depends on: model files, runtime, this program.
+    #[serde(default)]
+    pub fingerprint: String,
 }
 
 /// Worker to supervisor.
@@ -78,6 +98,12 @@ pub enum Report {
         id: RequestId,
         event: Event,
     },
+    /// The answer to the test prompt.
+    Tested {
+        tokens: Vec<TokenId>,
+    },
+    /// Comes now and then.
+    Health(Health),
     Pong {
         nonce: u64,
         activity: Activity,

@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -49,14 +49,15 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts `program --config config` with `env` added to the environment. Must be
-    /// called within a tokio runtime.
+    /// Starts `program --config config` with `arguments` and, added to the environment, `env`.
+    /// Must be called within a tokio runtime.
     ///
     /// # Errors
     /// [`Fault::WorkerStart`], naming the program.
     pub fn spawn<'a>(
         program: &Path,
         config: &Path,
+        arguments: &[PathBuf],
         env: impl IntoIterator<Item = (&'a String, &'a String)>,
     ) -> Result<Self> {
         let failed =
@@ -67,6 +68,7 @@ impl Worker {
         let child = Process::new(program)
             .arg("--config")
             .arg(config)
+            .args(arguments)
             .envs(env)
             .stdin(Stdio::from(OwnedFd::from(far)))
             // Ctrl-C at a terminal is for the supervisor, which then stops the worker.
@@ -201,7 +203,7 @@ mod tests {
 
     async fn ends(script: &str, then: impl FnOnce(&Worker)) -> (Vec<Incoming>, Failure) {
         let dir = tempfile::tempdir().unwrap();
-        let mut worker = Worker::spawn(&program(dir.path(), script), Path::new("x"), []).unwrap();
+        let mut worker = Worker::spawn(&program(dir.path(), script), Path::new("x"), &[], []).unwrap();
         then(&worker);
         let mut before = Vec::new();
         loop {
@@ -217,7 +219,8 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named() {
-        let failure = run(async { Worker::spawn(Path::new("/no/such"), Path::new("x"), []).err() }).unwrap();
+        let failure =
+            run(async { Worker::spawn(Path::new("/no/such"), Path::new("x"), &[], []).err() }).unwrap();
         assert_eq!(failure.fault, Fault::WorkerStart);
         assert!(failure.detail.contains("/no/such"));
     }

@@ -22,12 +22,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Counts a failure of a worker that had served for `served` and returns the wait
-    /// before the next start. `dice`, in 0..1, spreads it by ± 20 %.
-    pub fn fail(&mut self, served: Duration, dice: f64) -> Duration {
-        if served >= HEALTHY {
-            self.failures = 0;
-        }
+    /// Counts a failure and returns the wait before the next start. `dice`, in 0..1,
+    /// spreads it by ± 20 %.
+    pub fn fail(&mut self, dice: f64) -> Duration {
         let wait = WAITS.get(self.failures as usize).or(WAITS.last()).copied().unwrap_or_default();
         self.failures = self.failures.saturating_add(1);
         wait.mul_f64(0.8 + 0.4 * dice.clamp(0.0, 1.0))
@@ -46,26 +43,16 @@ mod tests {
     #[test]
     fn waits_grow_to_a_minute_and_stay_there() {
         let mut backoff = Backoff::default();
-        let waits: Vec<u64> = (0..8).map(|_| backoff.fail(Duration::ZERO, 0.5).as_secs()).collect();
+        let waits: Vec<u64> = (0..8).map(|_| backoff.fail(0.5).as_secs()).collect();
         assert_eq!(waits, [0, 2, 10, 20, 40, 60, 60, 60]);
         assert_eq!(backoff.failures(), 8);
-    }
-
-    #[test]
-    fn a_healthy_run_starts_the_row_anew() {
-        let mut backoff = Backoff::default();
-        for _ in 0..5 {
-            backoff.fail(Duration::ZERO, 0.5);
-        }
-        assert_eq!(backoff.fail(HEALTHY, 0.5), Duration::ZERO);
-        assert_eq!(backoff.failures(), 1);
     }
 
     #[test]
     fn waits_are_spread_by_a_fifth() {
         for (dice, millis) in [(0.0, 8_000), (1.0, 12_000)] {
             let mut backoff = Backoff { failures: 2 };
-            assert_eq!(backoff.fail(Duration::ZERO, dice).as_millis(), millis);
+            assert_eq!(backoff.fail(dice).as_millis(), millis);
         }
     }
 }

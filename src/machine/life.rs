@@ -1,32 +1,34 @@
 //! The life of a worker: `step(event, now)` changes the state and says what to do.
 //!
 //! ```text
-//! Waiting ─▶ Starting ─▶ Loading ─▶ Ready
-//!    ▲           │           │        │
-//!    └── Ending ◀┴───────────┴────────┘      after Stop: Ending ─▶ Stopped
+//! Absent ─▶ Waiting ─▶ Starting ─▶ Loading ─▶ Ready
+//!    ▲                     │          │         │
+//!    └────── Ending ◀──────┴──────────┴─────────┘      after Stop: Ending ─▶ Stopped
 //! ```
 
 use std::time::Duration;
 
-use super::Backoff;
-
 /// A load that is cut off can wedge the card: while loading, patience is this many times longer.
 const LOADING_PATIENCE: u32 = 6;
+
+/// The driver may hold a killed process for 50 s; one that is there for longer is stuck.
+const KILL_PATIENCE: Duration = Duration::from_secs(75);
 
 /// Where a worker is in its life. Times are since the supervisor's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
+    /// No worker, and none is due.
+    Absent,
     /// No worker; the next one starts at `until`.
     Waiting { until: Duration },
     /// Spawned, has not spoken; given up at `until`.
     Starting { until: Duration },
-    /// Loads its model.
-    Loading,
-    /// Answers requests.
-    Ready { since: Duration },
-    /// On its way out; the next harder means is used at `until`. `served` is how long it
-    /// was ready, `last` whether none follows it.
-    Ending { means: Means, until: Duration, term: Duration, served: Duration, last: bool },
+    /// Loads its model; given up at `until`.
+    Loading { until: Duration },
+    /// Its model is loaded.
+    Ready,
+    /// On its way out; the next harder means is used at `until`. `last`: none follows it.
+    Ending { means: Means, until: Duration, term: Duration, last: bool },
     /// No worker, and none will be.
     Stopped,
 }
@@ -51,12 +53,14 @@ pub enum Event {
     Hello,
     /// It made progress loading.
     Loading,
-    /// Its model answers.
+    /// Its model is loaded.
     Ready,
-    /// It generated a token: proof that the card computes.
-    Token,
-    /// It cannot be trusted any more: it said so, its link broke, or it hangs.
+    /// It cannot be trusted any more: it said so, its link broke, its card is sick.
     Broken,
+    /// It cannot be trusted any more and has not answered for long: little patience is due.
+    Hung,
+    /// It is not needed any more.
+    Retire,
     /// Its process ended, or could not be started.
     Exited,
     /// The supervisor wants to end.
@@ -76,8 +80,6 @@ pub enum Action {
     Terminate,
     /// Send SIGKILL.
     Kill,
-    /// The last worker is gone.
-    Finish,
 }
 
 /// Deadlines.
@@ -85,137 +87,166 @@ pub enum Action {
 pub struct Policy {
     /// From spawn to first frame.
     pub hello: Duration,
+    /// From first frame to the loaded model.
+    pub load: Duration,
     /// From the stop frame to SIGTERM.
     pub stop: Duration,
     /// From SIGTERM to SIGKILL.
     pub term: Duration,
+    /// The same for a worker that hangs.
+    pub hung: Duration,
 }
 
-/// A state with its history.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A state with its policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
     policy: Policy,
     state: State,
-    backoff: Backoff,
 }
 
 impl Life {
-    /// No worker yet; the first [`Event::Tick`] starts one.
+    /// No worker yet.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, state: State::Waiting { until: Duration::ZERO }, backoff: Backoff::default() }
+        Self { policy, state: State::Absent }
     }
 
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Failures in a row.
-    pub fn failures(&self) -> u32 {
-        self.backoff.failures()
+    /// Whether its model is loaded.
+    pub fn ready(&self) -> bool {
+        self.state == State::Ready
     }
 
-    /// Whether requests can be given to the worker.
-    pub fn ready(&self) -> bool {
-        matches!(self.state, State::Ready { .. })
+    /// Whether a process lives, as far as is known.
+    pub fn alive(&self) -> bool {
+        !matches!(self.state, State::Absent | State::Waiting { .. } | State::Stopped)
+    }
+
+    /// Whether its end would be a surprise.
+    pub fn is_wanted(&self) -> bool {
+        self.alive() && !matches!(self.state, State::Ending { .. })
+    }
+
+    /// A worker is to start at `until`, where none is there.
+    pub fn start(&mut self, until: Duration) {
+        if self.state == State::Absent {
+            self.state = State::Waiting { until };
+        }
+    }
+
+    /// No worker is to start after all.
+    pub fn unstart(&mut self) {
+        if let State::Waiting { .. } = self.state {
+            self.state = State::Absent;
+        }
+    }
+
+    /// From when on a killed process counts as stuck in the kernel.
+    pub fn stuck_from(&self) -> Option<Duration> {
+        match self.state {
+            State::Ending { means: Means::Killed, until, .. } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Whether even SIGKILL did not end it in time.
+    pub fn stuck(&self, now: Duration) -> bool {
+        self.stuck_from().is_some_and(|from| now >= from)
     }
 
     /// When the next [`Event::Tick`] is needed.
     pub fn deadline(&self) -> Option<Duration> {
         match self.state {
-            State::Waiting { until } | State::Starting { until } => Some(until),
+            State::Waiting { until } | State::Starting { until } | State::Loading { until } => Some(until),
             State::Ending { means: Means::Asked | Means::Terminated, until, .. } => Some(until),
-            State::Ending { means: Means::Killed, .. }
-            | State::Loading
-            | State::Ready { .. }
-            | State::Stopped => None,
+            State::Ending { means: Means::Killed, .. } | State::Absent | State::Ready | State::Stopped => {
+                None
+            }
         }
     }
 
-    /// Takes in what happened; `dice` in 0..1 spreads back-offs.
-    pub fn step(&mut self, event: Event, now: Duration, dice: f64) -> &'static [Action] {
-        use Action::{Ask, Finish, Kill, Spawn, Terminate, Unlink};
+    /// Takes in what happened.
+    pub fn step(&mut self, event: Event, now: Duration) -> &'static [Action] {
+        use Action::{Ask, Kill, Spawn, Terminate, Unlink};
         match (self.state, event) {
             (State::Stopped, _) => &[],
-
             (State::Waiting { until }, Event::Tick) if now >= until => {
                 self.state = State::Starting { until: now + self.policy.hello };
                 &[Spawn]
             }
-            (State::Waiting { .. }, Event::Stop) => {
+            (State::Absent | State::Waiting { .. }, Event::Stop) => {
                 self.state = State::Stopped;
-                &[Finish]
-            }
-            (State::Waiting { .. }, _) => &[],
-
-            (State::Ending { last: false, served, .. }, Event::Exited) => self.wait(served, now, dice),
-            (State::Ending { last: true, .. }, Event::Exited) => {
-                self.state = State::Stopped;
-                &[Finish]
-            }
-            (State::Ending { means, until, term, served, .. }, Event::Stop) => {
-                self.state = State::Ending { means, until, term, served, last: true };
                 &[]
             }
-            (State::Ending { means: Means::Asked, until, .. }, Event::Tick) if now >= until => {
-                self.end(Means::Terminated, now)
+            (State::Waiting { .. }, Event::Retire) => {
+                self.state = State::Absent;
+                &[]
             }
-            (State::Ending { means: Means::Asked, .. }, Event::Broken) => self.end(Means::Terminated, now),
+            (State::Absent | State::Waiting { .. }, _) => &[],
+
+            (State::Ending { last, .. }, Event::Exited) => {
+                self.state = if last { State::Stopped } else { State::Absent };
+                &[]
+            }
+            (State::Ending { means, until, term, .. }, Event::Stop) => {
+                self.state = State::Ending { means, until, term, last: true };
+                &[]
+            }
+            (State::Ending { means: Means::Asked, until, .. }, Event::Tick) if now < until => &[],
+            (State::Ending { means: Means::Asked, .. }, Event::Tick | Event::Broken | Event::Hung) => {
+                self.end(Means::Terminated, self.policy.term, now);
+                &[Unlink, Terminate]
+            }
             (State::Ending { means: Means::Terminated, until, .. }, Event::Tick) if now >= until => {
-                self.end(Means::Killed, now);
+                self.end(Means::Killed, KILL_PATIENCE, now);
                 &[Kill]
             }
             (State::Ending { .. }, _) => &[],
 
-            (_, Event::Exited) => self.wait(self.served(now), now, dice),
-            (_, Event::Stop) => {
-                self.end(Means::Asked, now);
+            (_, Event::Exited) => {
+                self.state = State::Absent;
+                &[]
+            }
+            (_, Event::Stop | Event::Retire) => {
+                self.end(Means::Asked, self.policy.stop, now);
+                if let State::Ending { last, .. } = &mut self.state {
+                    *last = event == Event::Stop;
+                }
                 &[Ask]
             }
             (State::Starting { .. }, Event::Hello) => {
-                self.state = State::Loading;
+                self.state = State::Loading { until: now + self.policy.load };
                 &[]
             }
-            (State::Starting { until }, Event::Tick) if now < until => &[],
-            (State::Loading, Event::Ready) => {
-                self.state = State::Ready { since: now };
+            (State::Starting { until } | State::Loading { until }, Event::Tick) if now < until => &[],
+            (State::Loading { .. }, Event::Ready) => {
+                self.state = State::Ready;
                 &[]
             }
-            (State::Ready { .. }, Event::Token) => {
-                self.backoff = Backoff::default();
-                &[]
-            }
-            (State::Loading, Event::Loading | Event::Tick) | (State::Ready { .. }, Event::Tick) => &[],
+            (State::Loading { .. }, Event::Loading) | (State::Ready, Event::Tick) => &[],
             // Broken, silent for too long, or speaking out of turn.
-            (State::Starting { .. } | State::Loading | State::Ready { .. }, _) => {
-                self.end(Means::Terminated, now);
+            (State::Starting { .. } | State::Loading { .. } | State::Ready, event) => {
+                let hung = event == Event::Hung && self.state == State::Ready;
+                self.end(Means::Terminated, if hung { self.policy.hung } else { self.policy.term }, now);
                 &[Unlink, Terminate]
             }
         }
     }
 
-    fn served(&self, now: Duration) -> Duration {
-        match self.state {
-            State::Ready { since } => now.saturating_sub(since),
-            State::Ending { served, .. } => served,
-            _ => Duration::ZERO,
-        }
-    }
-
-    fn wait(&mut self, served: Duration, now: Duration, dice: f64) -> &'static [Action] {
-        self.state = State::Waiting { until: now + self.backoff.fail(served, dice) };
-        &[]
-    }
-
-    /// Enters or goes on with [`State::Ending`].
-    fn end(&mut self, means: Means, now: Duration) -> &'static [Action] {
-        let patience = if self.state == State::Loading { LOADING_PATIENCE } else { 1 };
+    /// Enters or goes on with [`State::Ending`]; the next means is due after `wait`.
+    fn end(&mut self, means: Means, wait: Duration, now: Duration) {
+        let patience = if matches!(self.state, State::Loading { .. }) { LOADING_PATIENCE } else { 1 };
         let (term, last) = match self.state {
             State::Ending { term, last, .. } => (term, last),
-            _ => (self.policy.term * patience, means == Means::Asked),
+            _ => (self.policy.term * patience, false),
         };
-        let wait = if means == Means::Asked { self.policy.stop * patience } else { term };
-        self.state = State::Ending { means, until: now + wait, term, served: self.served(now), last };
-        &[Action::Unlink, Action::Terminate]
+        let wait = match (self.state, means) {
+            (State::Ending { .. }, Means::Terminated) => term,
+            _ => wait * patience,
+        };
+        self.state = State::Ending { means, until: now + wait, term, last };
     }
 }
 

@@ -71,6 +71,17 @@ impl Manifest {
         self.files.keys().map(String::as_str)
     }
 
+    /// One number for all the files: changes with any of them.
+    pub fn checksum(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        for (name, (bytes, crc)) in &self.files {
+            hasher.update(name.as_bytes());
+            hasher.update(&bytes.to_le_bytes());
+            hasher.update(&crc.to_le_bytes());
+        }
+        hasher.finalize()
+    }
+
     /// Reads `dir/name` once and compares length and CRC-32.
     ///
     /// # Errors

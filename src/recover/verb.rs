@@ -1,56 +1,10 @@
 //! What the card helper can be asked for, and what it says. One JSON value per line.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Failure;
 
-/// The closed list of what the helper does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verb {
-    /// Look, change nothing.
-    Probe,
-    /// Restart the card through its driver (R2).
-    CardReboot,
-    /// Unload the driver's modules.
-    ModulesOut,
-    /// Load the driver's modules, which pushes the firmware.
-    ModulesIn,
-    /// Reset the card's slot (R4); only without modules.
-    BusReset,
-    /// Restart the host (R5).
-    HostReboot,
-}
-
-impl Verb {
-    pub const ALL: [Self; 6] =
-        [Self::Probe, Self::CardReboot, Self::ModulesOut, Self::ModulesIn, Self::BusReset, Self::HostReboot];
-
-    /// Its name on the wire and in the journal.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Probe => "probe",
-            Self::CardReboot => "card-reboot",
-            Self::ModulesOut => "modules-out",
-            Self::ModulesIn => "modules-in",
-            Self::BusReset => "bus-reset",
-            Self::HostReboot => "host-reboot",
-        }
-    }
-
-    /// The helper gives up after this long.
-    pub const fn deadline(self) -> Duration {
-        Duration::from_secs(match self {
-            Self::Probe => 75,
-            Self::CardReboot | Self::ModulesIn => 300,
-            Self::ModulesOut => 120,
-            Self::BusReset => 30,
-            Self::HostReboot => 90,
-        })
-    }
-}
+pub use crate::machine::Verb;
 
 /// What the helper is asked: the only line it reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,305 +1,243 @@
-//! The task that owns queue and worker. Everything it does is prompt: commands are
-//! queued, events are handed on without waiting, the worker is watched from outside.
+//! The service's mind: owns the queue, the running request and the machine's policy.
+//! Everything it does is prompt: commands are queued, events are handed on without
+//! waiting. It has no clock and no process of its own: the world is its [`Hands`].
 
 mod attend;
+mod carry_out;
+mod requests;
+mod test_prompt;
 
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
-use tracing::{info, warn};
+use tokio::sync::watch;
 
 use super::estimate::Estimate;
+use super::hands::Hands;
 use super::job::Job;
 use super::queue::Queue;
-use super::status::{Phase, Status};
-use super::ticket::Refused;
-use super::{Launch, Order, Settings};
+use super::status::{Loading, Status};
+use super::{Order, Settings};
 use crate::chat::RequestId;
+use crate::config;
 use crate::fault::{Failure, Fault};
-use crate::link::frame::Command;
-use crate::link::spawn::Worker;
-use crate::machine::{Event, Life, Policy, Pulse, State};
-use crate::sys::clock::Clock;
+use crate::link::frame::{Command, ModelInfo};
+use crate::machine::{Event, Habits, Machine, Pulse, Seat, Speed, State};
 
 /// The watchdog is fed, and the status refreshed, at least this often.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long a worker may take to end a cancelled request; a prefill step may be under way.
 const CANCEL: Duration = Duration::from_secs(30);
 
-/// The request on the card.
+/// The request being answered.
 struct Running {
     job: Job,
-    /// Whether the present worker has it.
+    /// Which worker answers it, or last did.
+    seat: Seat,
+    /// Whether that worker has it.
     sent: bool,
     since: Duration,
+    /// When its last token came from this worker.
+    token: Option<Duration>,
 }
 
-pub(super) struct Actor {
-    launch: Launch,
-    orders: mpsc::UnboundedReceiver<Order>,
-    settings: watch::Receiver<Settings>,
-    publish: watch::Sender<Status>,
-    beat: Box<dyn FnMut(&Status) + Send>,
-    clock: Clock,
-    life: Life,
-    worker: Option<Worker>,
-    /// Whether the worker's frames count.
+/// What is known of the worker in a seat.
+#[derive(Default)]
+struct Post {
+    /// Whether its frames count.
     linked: bool,
+    pid: Option<u32>,
     pulse: Option<Pulse>,
-    /// When the present worker, or the last one, was started.
+    /// When it, or the last one, was started.
     spawned: Option<Duration>,
+    loading: Option<Loading>,
+    model: Option<ModelInfo>,
+}
+
+/// What the actor is made with.
+pub(super) struct Parts<H> {
+    pub machine: Machine,
+    pub hands: H,
+    pub settings: watch::Receiver<Settings>,
+    pub publish: watch::Sender<Status>,
+    pub beat: Box<dyn FnMut(&Status) + Send>,
+    pub worker: config::Worker,
+    pub recovery: config::Recovery,
+}
+
+pub(super) struct Actor<H> {
+    parts: Parts<H>,
+    /// Operating time.
+    now: Duration,
+    /// In 0..1, drawn anew with each happening: spreads waits.
+    dice: f64,
+    card: Post,
+    cpu: Post,
     queue: Queue,
     running: Option<Running>,
-    /// A request that was given up while on the card, and when.
-    cancelled: Option<(RequestId, Duration)>,
+    /// A request that was given up while a worker had it, and when.
+    cancelled: Option<(Seat, RequestId, Duration)>,
     /// Since the service was asked to stop: when its last request must have ended.
     drain: Option<Duration>,
+    finished: bool,
     estimate: Estimate,
+    habits: Habits,
+    speed: Speed,
+    /// The card turned out slow while it was busy.
+    slow: bool,
+    trial: test_prompt::Trial,
+    /// What the present incident last saw.
+    cause: Option<Failure>,
+    told: State,
     status: Status,
 }
 
-impl Actor {
-    pub fn new(
-        launch: Launch,
-        orders: mpsc::UnboundedReceiver<Order>,
-        settings: watch::Receiver<Settings>,
-        publish: watch::Sender<Status>,
-        clock: Clock,
-        beat: Box<dyn FnMut(&Status) + Send>,
-    ) -> Self {
-        let policy = Policy {
-            hello: launch.worker.hello_s.0,
-            stop: launch.worker.stop_s.0,
-            term: launch.worker.term_s.0,
-        };
+impl<H: Hands> Actor<H> {
+    pub fn new(parts: Parts<H>) -> Self {
         Self {
-            launch,
-            orders,
-            settings,
-            publish,
-            beat,
-            clock,
-            life: Life::new(policy),
-            worker: None,
-            linked: false,
-            pulse: None,
-            spawned: None,
+            parts,
+            now: Duration::ZERO,
+            dice: 0.5,
+            card: Post::default(),
+            cpu: Post::default(),
             queue: Queue::default(),
             running: None,
             cancelled: None,
             drain: None,
+            finished: false,
             estimate: Estimate::default(),
+            habits: Habits::default(),
+            speed: Speed::default(),
+            slow: false,
+            trial: test_prompt::Trial::default(),
+            cause: None,
+            told: State::Booting,
             status: Status::default(),
         }
     }
 
-    /// Runs until it was told to stop and the last worker is gone.
-    pub async fn run(mut self) {
-        loop {
-            self.advance(self.clock.now());
-            if self.life.state() == State::Stopped {
-                return;
-            }
-            let wake = self.wake();
-            tokio::select! {
-                order = self.orders.recv() => self.obey(order.unwrap_or(Order::Stop)),
-                incoming = attend::next(&mut self.worker) => self.hear(incoming),
-                () = self.clock.until(wake) => {}
-            }
-        }
+    pub fn hands(&mut self) -> &mut H {
+        &mut self.parts.hands
     }
 
-    fn wake(&self) -> Duration {
-        let pulse = self.pulse.as_ref().filter(|_| self.linked).map(Pulse::deadline);
+    /// Whether the last worker is gone after a stop.
+    pub fn finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Sets the time for what follows.
+    pub fn at(&mut self, now: Duration, dice: f64) {
+        // Time never goes back, whatever the clock says.
+        self.now = self.now.max(now);
+        self.dice = dice;
+    }
+
+    /// When [`Self::advance`] is due without anything happening.
+    pub fn wake(&self) -> Duration {
+        let pulse = |post: &Post| post.pulse.as_ref().filter(|_| post.linked).map(Pulse::deadline);
         let running = self.running.as_ref().map(|r| r.job.deadline);
-        let cancelled = self.cancelled.map(|(_, since)| since + CANCEL);
-        [Some(self.clock.now() + BEAT), self.life.deadline(), pulse, running, cancelled]
+        let cancelled = self.cancelled.map(|(_, _, since)| since + CANCEL);
+        let drain = self.drain.filter(|_| !self.queue.is_empty() || self.running.is_some());
+        [Some(self.now + BEAT), self.parts.machine.deadline(), pulse(&self.card), pulse(&self.cpu), running]
             .into_iter()
-            .chain([self.queue.deadline(), self.drain.filter(|_| self.life.ready())])
+            .chain([cancelled, self.queue.deadline(), drain])
             .flatten()
             .min()
             .unwrap_or_default()
     }
 
     /// Does what time and circumstances ask for.
-    fn advance(&mut self, now: Duration) {
-        self.happen(Event::Tick);
-        self.check_pulse(now);
-        self.expire(now);
-        self.finish_drain(now);
-        self.dispatch(now);
-        self.tell(now);
+    pub fn advance(&mut self) {
+        let busy = self.running.as_ref().filter(|run| run.sent).map(|run| run.seat);
+        self.happen(Event::Tick { busy });
+        if self.slow && busy.is_none() {
+            self.slow = false;
+            let usual = self.speed.usual().unwrap_or_default();
+            let detail = format!("it decoded less than half of its usual {usual:.1} tokens/s for a minute");
+            self.cause = Some(Failure::new(Fault::CardSlow, detail));
+            self.happen(Event::Slow);
+        }
+        self.check_pulse(Seat::Card);
+        self.check_pulse(Seat::Cpu);
+        self.check_cancelled();
+        self.expire();
+        self.finish_drain();
+        self.dispatch();
+        self.tell();
     }
 
-    fn check_pulse(&mut self, now: Duration) {
-        let Some(pulse) = self.pulse.as_mut().filter(|_| self.linked) else { return };
-        let hung = pulse.check(now);
-        let ping = pulse.ping(now);
-        let sent = ping.map_or(Ok(()), |nonce| self.command(Command::Ping { nonce }));
-        let cancel = self.cancelled.filter(|(_, since)| now >= *since + CANCEL).map_or(Ok(()), |(id, _)| {
-            Err(Failure::new(Fault::WorkerLink, format!("request {} does not end although cancelled", id.0)))
-        });
-        if let Err(failure) = hung.and(sent).and(cancel) {
-            self.distrust(failure);
-        }
-    }
-
-    /// Ends what waited or ran for too long.
-    fn expire(&mut self, now: Duration) {
-        for job in self.queue.take(|job| job.held() && now >= job.hold) {
-            self.status.counters.refused += 1;
-            job.refuse(self.not_ready(now));
-        }
-        for job in self.queue.take(|job| now >= job.deadline) {
-            self.status.counters.failed += 1;
-            let detail = format!("request {} waited in the queue until its time was over", job.id.0);
-            job.fail(Failure::new(Fault::Timeout, detail));
-        }
-        if let Some(run) = self.running.take_if(|run| now >= run.job.deadline) {
-            let detail = format!("request {} ended after {} tokens", run.job.id.0, run.job.tokens());
-            self.give_up(run, Failure::new(Fault::Timeout, detail));
-        }
-    }
-
-    /// Ends the running request from outside.
-    fn give_up(&mut self, run: Running, failure: Failure) {
-        warn!(request = run.job.id.0, code = failure.fault.code(), "{failure}");
-        self.status.counters.failed += 1;
-        self.cancel(&run);
-        run.job.fail(failure);
-    }
-
-    fn cancel(&mut self, run: &Running) {
-        if run.sent {
-            self.cancelled = Some((run.job.id, self.clock.now()));
-            if let Err(failure) = self.command(Command::Cancel { id: run.job.id }) {
-                self.distrust(failure);
-            }
-        }
-    }
-
-    fn finish_drain(&mut self, now: Duration) {
-        let Some(until) = self.drain else { return };
-        if now >= until {
-            for job in self.queue.take(|_| true) {
-                self.status.counters.failed += 1;
-                job.refuse(Refused::stopping());
-            }
-            if let Some(run) = self.running.take() {
-                self.give_up(run, Refused::stopping().failure);
-            }
-        }
-        if self.running.is_none() && self.queue.is_empty() {
-            self.happen(Event::Stop);
-        }
-    }
-
-    /// Gives the card its next request, or a new worker the request of the last one.
-    fn dispatch(&mut self, now: Duration) {
-        if !self.life.ready() || self.cancelled.is_some() {
-            return;
-        }
-        if self.running.is_none() {
-            self.running = self.queue.pop().map(|job| Running { job, sent: false, since: now });
-        }
-        let Some(run) = self.running.as_mut().filter(|run| !run.sent) else { return };
-        run.sent = true;
-        if run.job.tokens() > 0 {
-            self.status.counters.resumes += 1;
-            info!(request = run.job.id.0, tokens = run.job.tokens(), "continuing an answer");
-        }
-        let command = run.job.command();
-        if let Err(failure) = self.command(command) {
-            self.distrust(failure);
-        }
-    }
-
-    fn command(&self, command: Command) -> Result<(), Failure> {
-        self.worker.as_ref().map_or(Ok(()), |worker| worker.command(command))
-    }
-
-    fn obey(&mut self, order: Order) {
+    pub fn obey(&mut self, order: Order) {
         match order {
             Order::Submit(job) => self.admit(*job),
-            Order::Abandon(id) => {
-                if self.queue.remove(id).is_some() {
-                    self.status.counters.abandoned += 1;
-                } else if let Some(run) = self.running.take_if(|run| run.job.id == id) {
-                    info!(request = id.0, tokens = run.job.tokens(), "the client left");
-                    self.status.counters.abandoned += 1;
-                    self.cancel(&run);
-                }
-            }
-            Order::Stop if self.drain.is_none() => {
-                let until = self.clock.now() + self.settings.borrow().limits.drain_s.0;
-                self.drain = Some(until);
-                info!(waiting = self.queue.len(), "stopping");
-                for job in self.queue.take(Job::held) {
-                    self.status.counters.refused += 1;
-                    job.refuse(Refused::stopping());
-                }
-            }
-            Order::Stop => {}
+            Order::Abandon(id) => self.abandon(id),
+            Order::Stop => self.stop(),
         }
     }
 
-    fn admit(&mut self, mut job: Job) {
-        let places = self.settings.borrow().limits.queue;
-        let ahead = self.queue.len() + usize::from(self.running.is_some());
-        if self.drain.is_some() {
-            self.status.counters.refused += 1;
-            return job.refuse(Refused::stopping());
+    fn post(&mut self, seat: Seat) -> &mut Post {
+        match seat {
+            Seat::Card => &mut self.card,
+            Seat::Cpu => &mut self.cpu,
         }
-        if ahead > places {
-            self.status.counters.refused += 1;
-            let failure = Failure::new(Fault::Busy, format!("{ahead} requests are at hand"));
-            return job.refuse(Refused { failure, retry_after: self.estimate.place() });
-        }
-        self.status.counters.requests += 1;
-        if self.life.ready() {
-            job.admit();
-        }
-        self.queue.push(job);
     }
 
-    fn not_ready(&self, now: Duration) -> Refused {
-        let (wait, loading) = match self.life.state() {
-            State::Waiting { until } => (until.saturating_sub(now), Duration::ZERO),
-            State::Starting { .. } | State::Loading => {
-                (Duration::ZERO, now.saturating_sub(self.spawned.unwrap_or_default()))
-            }
-            _ => (Duration::ZERO, Duration::ZERO),
-        };
-        let detail = match &self.status.last_failure {
-            Some(failure) => format!("the last worker ended: {failure}"),
-            None => "it is still being loaded".into(),
-        };
-        let failure = Failure::new(Fault::NotReady, detail.trim_end_matches('.'));
-        Refused { failure, retry_after: self.estimate.ready(wait, loading) }
+    fn check_pulse(&mut self, seat: Seat) {
+        let now = self.now;
+        let post = self.post(seat);
+        let linked = post.linked;
+        let Some(pulse) = post.pulse.as_mut().filter(|_| linked) else { return };
+        let hung = pulse.check(now);
+        let ping = pulse.ping(now);
+        let sent = ping.map_or(Ok(()), |nonce| self.parts.hands.command(seat, Command::Ping { nonce }));
+        if let Err(failure) = hung.and(sent) {
+            self.distrust(seat, failure);
+        }
     }
 
-    fn tell(&mut self, now: Duration) {
-        let prompt = self.pulse.as_ref().is_some_and(|pulse| pulse.prompt(now));
+    fn check_cancelled(&mut self) {
+        if let Some((seat, id, since)) = self.cancelled
+            && self.now >= since + CANCEL
+        {
+            let detail = format!("request {} does not end although cancelled", id.0);
+            self.distrust(seat, Failure::new(Fault::WorkerLink, detail));
+        }
+    }
+
+    /// Publishes the status and feeds the watchdog.
+    fn tell(&mut self) {
+        let machine = &self.parts.machine;
+        let serving = machine.serving();
+        let busy = self.running.as_ref().is_some_and(|run| run.sent);
+        let state = if self.drain.is_some() { State::Stopping } else { machine.state(busy) };
+        let post = if serving == Some(Seat::Cpu) { &self.cpu } else { &self.card };
+        let prompt = post.pulse.as_ref().is_some_and(|pulse| pulse.prompt(self.now));
         let status = &mut self.status;
-        status.ready = self.life.ready() && prompt && self.drain.is_none();
+        status.state = state;
+        status.ready = serving.is_some() && prompt && self.drain.is_none();
+        status.degraded = machine.degraded();
+        status.slow = self.speed.is_slow();
         status.queue = self.queue.len();
         status.running = self.running.is_some();
-        status.failures = self.life.failures();
-        status.phase = match self.life.state() {
-            _ if self.drain.is_some() => Phase::Stopping,
-            State::Ready { .. } if status.running => Phase::Busy,
-            State::Ready { .. } => Phase::Ready,
-            State::Loading => Phase::Loading,
-            _ if status.failures == 0 && status.model.is_none() => Phase::Starting,
-            _ => Phase::Recovering,
-        };
-        self.publish.send_if_modified(|published| {
+        status.failures = machine.failures();
+        status.worker_pid = post.pid;
+        status.loading.clone_from(&post.loading);
+        if post.model.is_some() {
+            status.model.clone_from(&post.model);
+        }
+        let since = |from: Duration| self.now.saturating_sub(from).as_secs();
+        status.incident = machine.incident().map(|incident| super::status::Incident {
+            code: incident.latest.code(),
+            first: incident.first.code(),
+            rung: incident.rung,
+            seconds: since(incident.since),
+        });
+        status.next_try_s = machine.resting().map(|until| until.saturating_sub(self.now).as_secs());
+        self.parts.publish.send_if_modified(|published| {
             let changed = *published != self.status;
             if changed {
                 published.clone_from(&self.status);
             }
             changed
         });
-        (self.beat)(&self.status);
+        (self.parts.beat)(&self.status);
     }
 }

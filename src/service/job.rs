@@ -86,6 +86,16 @@ impl Job {
         let _ = self.events.try_send(Event::Failed(failure));
     }
 
+    /// Forgets what came so far, where the client has seen none of it; false where it may have.
+    pub fn restart(&mut self) -> bool {
+        let room = self.request.buffered && self.events.try_send(Event::Restart).is_ok();
+        if room {
+            self.tokens.clear();
+            (self.started, self.begun, self.deaths) = (false, false, 0);
+        }
+        room
+    }
+
     /// The command that makes a worker begin or continue it.
     pub fn command(&mut self) -> Command {
         self.begun = false;
@@ -135,6 +145,7 @@ impl Job {
                 self.tokens.push(token.id);
                 self.deaths = 0;
             }
+            Event::Restart => return Err(self.nonsense("was restarted by its worker")),
             Event::Done(_) if !self.begun => return Err(self.nonsense("ended before it started")),
             Event::Done(_) => {}
             Event::Failed(failure) if of_the_card(failure.fault) => return Err(failure.clone()),
@@ -156,5 +167,8 @@ impl Job {
 
 /// Whether a fault says nothing about the request, so that another worker may succeed.
 fn of_the_card(fault: Fault) -> bool {
-    matches!(fault, Fault::CardCall | Fault::CardOutput | Fault::CardAbsent | Fault::CardPorts)
+    matches!(
+        fault,
+        Fault::CardCall | Fault::CardOutput | Fault::CardAbsent | Fault::CardPorts | Fault::CardDead
+    )
 }

@@ -8,30 +8,38 @@
 //! | what a client's request becomes, and how it is given up | [`ticket`] |
 //! | what is kept of a request, and which events are believable | [`job`] |
 //! | who waits, for how long, in which order | [`queue`] |
-//! | the task itself | [`actor`] |
+//! | what is done with requests, workers, policy | [`actor`] |
+//! | what that needs of the world | [`hands`], [`outside`] |
+//! | the loop itself | [`run`] |
 //! | what is told about the service | [`status`] |
 
 mod actor;
 mod estimate;
+mod hands;
 mod job;
+mod outside;
 mod queue;
+mod run;
 mod status;
 mod ticket;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::chat::{Request, RequestId};
 use crate::config::{self, Defaults, Limits};
+use crate::machine::{Ladder, Machine, Policy, life};
 use crate::sys::{chance, clock::Clock};
 
-use actor::Actor;
+use actor::{Actor, Parts};
 use job::Job;
-pub use status::{Counters, Loading, Phase, Status};
+use outside::Outside;
+pub use status::{Counters, Incident, Loading, Status};
 pub use ticket::{Refused, Ticket};
 
 /// Events kept for a client that reads slower than the model writes; one that falls
@@ -45,10 +53,12 @@ pub struct Settings {
     pub limits: Limits,
 }
 
-/// How workers are started and how long they may take.
+/// How workers are started, and what is done about faults.
 #[derive(Clone, Debug)]
 pub struct Launch {
     pub worker: config::Worker,
+    pub recovery: config::Recovery,
+    pub fallback: config::Fallback,
     /// The worker's program, found.
     pub program: PathBuf,
     /// The configuration file it is given.
@@ -56,13 +66,42 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// As the configuration at `config` says. A program's bare name is first looked for
-    /// beside this program, then left to `PATH`.
-    pub fn new(worker: config::Worker, config: PathBuf) -> Self {
-        let beside = std::env::current_exe().ok().map(|this| this.with_file_name(&worker.program));
-        let bare = worker.program.components().count() == 1;
-        let program = beside.filter(|path| bare && path.is_file()).unwrap_or_else(|| worker.program.clone());
-        Self { worker, program, config }
+    /// As `config`, read from `file`, says. A program's bare name is first looked for beside
+    /// this program, then left to `PATH`.
+    pub fn new(config: &config::Config, file: PathBuf) -> Self {
+        let named = &config.worker.program;
+        let beside = std::env::current_exe().ok().map(|this| this.with_file_name(named));
+        let bare = named.components().count() == 1;
+        let program = beside.filter(|path| bare && path.is_file()).unwrap_or_else(|| named.clone());
+        Self {
+            worker: config.worker.clone(),
+            recovery: config.recovery.clone(),
+            fallback: config.fallback.clone(),
+            program,
+            config: file,
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        let (worker, recovery) = (&self.worker, &self.recovery);
+        let life = life::Policy {
+            hello: worker.hello_s.0,
+            load: recovery.load_s.0,
+            stop: worker.stop_s.0,
+            term: worker.term_s.0,
+            hung: worker.hung_s.0,
+        };
+        Policy {
+            card: life,
+            cpu: life,
+            helper: !recovery.helper.as_os_str().is_empty(),
+            fallback: self.fallback.configured(),
+            test: worker.load_call_s.0,
+            test_idle: recovery.test_idle_s.0,
+            hot: recovery.hot_c,
+            cool: recovery.cool_c,
+            pace: recovery.pace,
+        }
     }
 }
 
@@ -96,8 +135,12 @@ impl Service {
         let (orders, inbox) = mpsc::unbounded_channel();
         let (publish, status) = watch::channel(Status::default());
         let (settings, current) = watch::channel(settings);
-        let clock = Clock::start();
-        let actor = Actor::new(launch, inbox, current, publish, clock, Box::new(beat));
+        let clock = Clock::start_at(Duration::ZERO);
+        let machine = Machine::new(launch.policy(), Ladder::default());
+        let (worker, recovery) = (launch.worker.clone(), launch.recovery.clone());
+        let hands = Outside::new(launch);
+        let parts =
+            Parts { machine, hands, settings: current, publish, beat: Box::new(beat), worker, recovery };
         let service = Self {
             orders,
             settings: Arc::new(settings),
@@ -105,7 +148,7 @@ impl Service {
             last_id: Arc::new(AtomicU64::new(0)),
             clock,
         };
-        (service, tokio::spawn(actor.run()))
+        (service, tokio::spawn(run::run(Actor::new(parts), inbox, clock)))
     }
 
     /// Submits a request. Returns once a place in the queue is certain; while no worker

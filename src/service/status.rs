@@ -4,25 +4,7 @@ use serde::Serialize;
 
 use crate::fault::Failure;
 use crate::link::frame::ModelInfo;
-
-/// What the service is in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// The first worker has not spoken yet.
-    #[default]
-    Starting,
-    /// A worker loads the model.
-    Loading,
-    /// Requests are answered at once.
-    Ready,
-    /// A request is being answered.
-    Busy,
-    /// A worker ended or is being ended; the next one follows.
-    Recovering,
-    /// No new requests are taken.
-    Stopping,
-}
+use crate::machine::{Rung, State};
 
 /// How far a load is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -51,14 +33,51 @@ pub struct Counters {
     pub restarts: u64,
     /// Answers continued by another worker.
     pub resumes: u64,
+    /// Answers begun anew on another model, before their client had seen anything.
+    pub restarted_answers: u64,
+    /// Requests that came while no worker was ready and were held.
+    pub held: u64,
+    /// Requests answered by the small model on the CPU.
+    pub degraded: u64,
+    /// Incidents begun.
+    pub incidents: u64,
+    /// Incidents that ended with a card that answers.
+    pub recoveries: u64,
+}
+
+/// The incident under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Incident {
+    /// What was seen last.
+    pub code: &'static str,
+    /// What it began with.
+    pub first: &'static str,
+    /// The last rung used.
+    pub rung: Option<Rung>,
+    /// Since it began.
+    pub seconds: u64,
 }
 
 /// A snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Status {
-    pub phase: Phase,
-    /// Whether a request would be answered now: a model is loaded and its worker answers.
+    #[serde(flatten)]
+    pub state: State,
+    /// Whether a request would be answered now: a model is loaded, has proved itself, and its
+    /// worker answers.
     pub ready: bool,
+    /// The small model on the CPU answers instead of the card.
+    pub degraded: bool,
+    /// The card computes much slower than usual.
+    pub slow: bool,
+    /// The card's temperature, °C.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature_c: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incident: Option<Incident>,
+    /// Seconds until the card is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_try_s: Option<u64>,
     pub model: Option<ModelInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loading: Option<Loading>,
@@ -69,7 +88,7 @@ pub struct Status {
     pub worker_pid: Option<u32>,
     /// Workers that failed in a row.
     pub failures: u32,
-    /// Why the last worker ended.
+    /// What went wrong last.
     #[serde(serialize_with = "told")]
     pub last_failure: Option<Failure>,
     pub counters: Counters,
@@ -87,18 +106,20 @@ impl Status {
     /// One line for `systemctl status`.
     pub fn line(&self) -> String {
         let model = self.model.as_ref().map_or("the model", |model| model.name.as_str());
-        match self.phase {
-            Phase::Starting => "Starting".into(),
-            Phase::Loading => match &self.loading {
-                Some(loading) => format!("Loading {}/{}: {}", loading.done, loading.of, loading.what),
-                None => "Loading".into(),
-            },
-            Phase::Ready | Phase::Busy => format!("Answering with {model}, {} waiting", self.queue),
-            Phase::Recovering => match &self.last_failure {
-                Some(failure) => format!("Recovering from {}", failure.fault),
-                None => "Recovering".into(),
-            },
-            Phase::Stopping => "Stopping".into(),
+        let failure = || self.last_failure.as_ref().map_or("", |failure| failure.fault.code());
+        match (self.state, &self.loading) {
+            (State::Loading, Some(loading)) => {
+                format!("Loading {}/{}: {}", loading.done, loading.of, loading.what)
+            }
+            (State::Ready | State::Busy, _) => format!("Answering with {model}, {} waiting", self.queue),
+            (State::Degraded, _) => {
+                format!("Degraded: answering with {model} on the CPU, {} waiting; {}", self.queue, failure())
+            }
+            (State::Recovering(rung), _) => format!("Recovering from {}: {}", failure(), rung.act()),
+            (State::Parked | State::NoCard | State::ThermalHold, _) => {
+                format!("Not answering ({}): {}", self.state.name(), failure())
+            }
+            (state, _) => state.name().to_owned(),
         }
     }
 }
@@ -110,13 +131,13 @@ mod tests {
 
     #[test]
     fn the_status_line_says_what_is_going_on() {
-        let mut status = Status { phase: Phase::Loading, ..Status::default() };
+        let mut status = Status { state: State::Loading, ..Status::default() };
         status.loading = Some(Loading { done: 3, of: 30, what: "layer 2".into() });
         assert_eq!(status.line(), "Loading 3/30: layer 2");
-        status.phase = Phase::Recovering;
+        status.state = State::Recovering(Rung::R1);
         status.last_failure = Some(Failure::new(Fault::WorkerExit, "signal 9"));
-        assert_eq!(status.line(), "Recovering from E-WORKER-EXIT");
-        status.phase = Phase::Ready;
+        assert_eq!(status.line(), "Recovering from E-WORKER-EXIT: the worker is replaced");
+        status.state = State::Ready;
         assert_eq!(status.line(), "Answering with the model, 0 waiting");
     }
 }

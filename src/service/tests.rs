@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::chat::{Event, Finish, Input, Limits as Bounds, Started, Token};
-use crate::config::Seconds;
+use crate::config::{Config, Seconds};
 use crate::fault::Fault;
+use crate::machine::State;
 
 fn run<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
@@ -29,7 +30,10 @@ fn stage(script: &str, change: impl FnOnce(&mut Settings)) -> Stage {
     let mut settings = Settings::default();
     settings.defaults.max_tokens = 30;
     change(&mut settings);
-    let launch = Launch { worker, program, config: dir.path().join("config.toml") };
+    let launch = Launch {
+        program,
+        ..Launch::new(&Config { worker, ..Config::default() }, dir.path().join("config.toml"))
+    };
     let (service, task) = Service::start(launch, settings, |_| {});
     Stage { service, task, _dir: dir }
 }
@@ -49,6 +53,7 @@ fn ask(text: &str, tokens: u32) -> Request {
         limits: Bounds { max_tokens: Some(tokens), ..Bounds::default() },
         think: Default::default(),
         logprobs: None,
+        buffered: false,
     };
     request.sampling.seed = Some(7);
     request
@@ -106,7 +111,7 @@ fn a_request_submitted_while_loading_is_held_and_answered() {
         assert_whole(&read(ticket).await, 20);
         let status = stage.finish().await;
         assert_eq!((status.counters.requests, status.counters.answered, status.counters.tokens), (1, 1, 20));
-        assert_eq!(status.phase, Phase::Stopping);
+        assert_eq!(status.state, State::Stopping);
     });
 }
 
@@ -292,8 +297,7 @@ fn stopping_ends_what_does_not_end_in_time() {
 #[test]
 fn a_worker_that_cannot_be_started_is_named_in_the_status() {
     run(async {
-        let launch =
-            Launch { worker: config::Worker::default(), program: "/no/such".into(), config: "x".into() };
+        let launch = Launch { program: "/no/such".into(), ..Launch::new(&Config::default(), "x".into()) };
         let (service, task) = Service::start(launch, Settings::default(), |_| {});
         let status = service.wait_for(|s| s.failures >= 2).await;
         assert_eq!(status.last_failure.unwrap().fault, Fault::WorkerStart);

@@ -1,4 +1,5 @@
-//! Time since the supervisor's start: what the policies are given.
+//! *Operating time*: the time the appliance has been running, over all its starts. What
+//! policies are given: no change of the wall clock moves it.
 
 use std::time::Duration;
 
@@ -8,21 +9,22 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
+    /// What it showed at its start.
+    base: Duration,
 }
 
 impl Clock {
-    /// A clock at zero.
-    pub fn start() -> Self {
-        Self { start: Instant::now() }
+    /// A clock that shows `base` now.
+    pub fn start_at(base: Duration) -> Self {
+        Self { start: Instant::now(), base }
     }
 
-    /// Time since its start.
     pub fn now(&self) -> Duration {
-        self.start.elapsed()
+        self.base + self.start.elapsed()
     }
 
     /// Waits until it shows `time`.
     pub async fn until(&self, time: Duration) {
-        tokio::time::sleep_until(self.start + time).await;
+        tokio::time::sleep_until(self.start + time.saturating_sub(self.base)).await;
     }
 }

@@ -12,7 +12,7 @@ use crate::model::ModelDir;
 
 /// Answers `job`, handing each event to `send`. A cancellation takes effect within one
 /// token or one chunk of the prompt; so does `stop`, after which nothing more is sent: the
-/// next worker resumes the answer.
+/// next worker resumes the answer. `between` is called between two tokens or chunks.
 ///
 /// # Errors
 /// What `prepare` and the pipeline say; nothing is sent about it.
@@ -23,6 +23,7 @@ pub fn answer(
     job: &Job,
     stop: &dyn Fn() -> bool,
     send: &mut dyn FnMut(Event),
+    between: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
     gauge.enter(Phase::Prefill);
     let began = Instant::now();
@@ -52,6 +53,7 @@ pub fn answer(
         }
         let computed = pipeline.advance(pending)?;
         pending = pending.get(computed..).unwrap_or_default();
+        between()?;
     }
     clock.prefill = began.elapsed();
 
@@ -73,6 +75,7 @@ pub fn answer(
             break generation.cancel();
         }
         pipeline.advance(&[token])?;
+        between()?;
     };
     clock.decode = began.elapsed();
     send(Event::Done(clock.complete(done)));

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::chat::{Request, RequestId, TokenId};
 
@@ -27,6 +28,15 @@ impl Job {
     }
 }
 
+/// What the card thread is to do.
+pub enum Task {
+    Answer(Job),
+    /// Answer the test prompt.
+    Test,
+    /// Nothing came for the time given.
+    Rest,
+}
+
 /// Shared between the threads of a worker.
 #[derive(Default)]
 pub struct Inbox {
@@ -37,36 +47,47 @@ pub struct Inbox {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Job>,
+    queue: VecDeque<Task>,
     /// Of every job queued or under way.
     cancelled: HashMap<RequestId, Arc<AtomicBool>>,
 }
 
 impl Inbox {
-    /// Queues a job; `false` if one of its id is queued or under way.
-    pub fn push(&self, job: Job) -> bool {
+    /// Queues a task; `false` if a job of its id is queued or under way.
+    pub fn push(&self, task: Task) -> bool {
         let mut state = self.state();
-        if state.cancelled.contains_key(&job.id) {
-            return false;
+        if let Task::Answer(job) = &task {
+            if state.cancelled.contains_key(&job.id) {
+                return false;
+            }
+            state.cancelled.insert(job.id, Arc::clone(&job.cancelled));
         }
-        state.cancelled.insert(job.id, Arc::clone(&job.cancelled));
-        state.queue.push_back(job);
+        state.queue.push_back(task);
         self.changed.notify_all();
         true
     }
 
-    /// The next job, waited for; `None` once a stop was asked for.
-    pub fn next(&self) -> Option<Job> {
+    /// The next task, waited for at most until `until`; `None` once a stop was asked for.
+    pub fn next(&self, until: Instant) -> Option<Task> {
         let mut state = self.state();
         loop {
             if self.is_stopped() {
                 return None;
             }
-            if let Some(job) = state.queue.pop_front() {
-                return Some(job);
+            if let Some(task) = state.queue.pop_front() {
+                return Some(task);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let wait = until.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                return Some(Task::Rest);
+            }
+            state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Whether a task waits, or the stop was asked for.
+    pub fn is_wanted(&self) -> bool {
+        self.is_stopped() || !self.state().queue.is_empty()
     }
 
     /// The job of this id is over: it can no longer be cancelled.
@@ -118,25 +139,46 @@ mod tests {
             limits: Limits::default(),
             think: Think::Default,
             logprobs: None,
+            buffered: false,
         };
         Job::new(RequestId(id), Box::new(request), Vec::new())
+    }
+
+    fn push(inbox: &Inbox, id: u64) -> bool {
+        inbox.push(Task::Answer(job(id)))
+    }
+
+    fn far() -> Instant {
+        Instant::now() + std::time::Duration::from_secs(600)
+    }
+
+    fn next(inbox: &Inbox) -> Job {
+        match inbox.next(far()) {
+            Some(Task::Answer(job)) => job,
+            _ => panic!("no job"),
+        }
     }
 
     #[test]
     fn jobs_come_in_order_and_can_be_cancelled_until_they_are_over() {
         let inbox = Inbox::default();
-        assert!(inbox.push(job(1)));
-        assert!(inbox.push(job(2)));
-        assert!(!inbox.push(job(1)), "a job came twice");
+        assert!(push(&inbox, 1));
+        assert!(push(&inbox, 2));
+        assert!(!push(&inbox, 1), "a job came twice");
         inbox.cancel(RequestId(2));
         inbox.cancel(RequestId(3));
-        let first = inbox.next().unwrap();
+        let first = next(&inbox);
         assert!(!first.is_cancelled());
         inbox.cancel(RequestId(1));
         assert!(first.is_cancelled());
         inbox.finished(RequestId(1));
-        assert!(inbox.push(job(1)));
-        assert!(inbox.next().unwrap().is_cancelled());
+        assert!(push(&inbox, 1));
+        assert!(next(&inbox).is_cancelled());
+        assert!(!next(&inbox).is_cancelled());
+        assert!(!inbox.is_wanted());
+        assert!(inbox.push(Task::Test) && inbox.is_wanted());
+        assert!(matches!(inbox.next(far()), Some(Task::Test)));
+        assert!(matches!(inbox.next(Instant::now()), Some(Task::Rest)));
     }
 
     #[test]
@@ -144,12 +186,12 @@ mod tests {
         let inbox = Arc::new(Inbox::default());
         let waiting = {
             let inbox = Arc::clone(&inbox);
-            std::thread::spawn(move || inbox.next().is_none())
+            std::thread::spawn(move || inbox.next(far()).is_none())
         };
         inbox.stop();
         assert!(waiting.join().unwrap());
         inbox.wait_for_stop();
-        assert!(inbox.push(job(1)));
-        assert!(inbox.next().is_none());
+        assert!(push(&inbox, 1));
+        assert!(inbox.next(far()).is_none());
     }
 }

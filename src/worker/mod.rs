@@ -16,6 +16,7 @@ mod inbox;
 mod once;
 mod reports;
 mod settings;
+mod test_prompt;
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -30,9 +31,9 @@ pub use exit::exit_code;
 pub use once::{Once, answer_once};
 pub use settings::Settings;
 
-use self::inbox::{Inbox, Job};
+use self::inbox::{Inbox, Job, Task};
 use self::reports::Reports;
-use crate::axcl::{Gauge, Reading, exit_now};
+use crate::axcl::{Gauge, exit_now};
 use crate::chat::Event;
 use crate::fault::{Failure, Fault, Result};
 use crate::link::frame::{Activity, Command, Report};
@@ -129,15 +130,16 @@ impl Io {
     fn obey(&self, command: Command) {
         match command {
             Command::Ping { nonce } => {
-                self.reports.send(&Report::Pong { nonce, activity: activity(self.gauge.read()) });
+                self.reports.send(&Report::Pong { nonce, activity: activity(&self.gauge) });
             }
             Command::Generate { id, request, resume } => {
                 let job = Job::new(id, request, resume);
-                if !self.inbox.push(job) {
+                if !self.inbox.push(Task::Answer(job)) {
                     let failure = Failure::new(Fault::Internal, format!("request {} came twice", id.0));
                     self.reports.send(&Report::Answer { id, event: Event::Failed(failure) });
                 }
             }
+            Command::Test => drop(self.inbox.push(Task::Test)),
             Command::Cancel { id } => self.inbox.cancel(id),
             Command::Stop => {
                 tracing::info!("asked to stop by the supervisor");
@@ -148,11 +150,14 @@ impl Io {
 }
 
 /// What the card thread is in, as it is reported.
-fn activity(now: Reading) -> Activity {
+fn activity(gauge: &Gauge) -> Activity {
+    let now = gauge.read();
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Activity {
         phase: now.phase.to_owned(),
         call: now.call.map(str::to_owned),
-        since_ms: u64::try_from(now.since.as_millis()).unwrap_or(u64::MAX),
+        since_ms: millis(now.since),
         progress: now.progress,
+        slowest_ms: gauge.slowest().map(|(name, time)| (name.to_owned(), millis(time))).collect(),
     }
 }

@@ -39,14 +39,19 @@ pub fn answer_once(
             written = write!(out, "{}{}", delta.reasoning, delta.content).and_then(|()| out.flush());
         }
     };
-    session.answer(&job, &never, &mut |event| match event {
-        Event::Token(token) => write(&token.delta),
-        Event::Done(end) => {
-            write(&end.tail);
-            done = Some(end);
-        }
-        Event::Started(_) | Event::Failed(_) => {}
-    })?;
+    session.answer(
+        &job,
+        &never,
+        &mut |event| match event {
+            Event::Token(token) => write(&token.delta),
+            Event::Done(end) => {
+                write(&end.tail);
+                done = Some(end);
+            }
+            Event::Started(_) | Event::Restart | Event::Failed(_) => {}
+        },
+        &mut |_| {},
+    )?;
     written.map_err(|e| Failure::new(Fault::Internal, format!("the answer cannot be written: {e}")))?;
     Ok(Once { info: session.info.clone(), done: done.ok_or_else(gone)? })
 }

@@ -156,6 +156,7 @@ impl Worker {
             match self.event(id) {
                 Event::Started(started) => answer.started = Some(started),
                 Event::Token(token) => answer.tokens.push(token),
+                Event::Restart => panic!("a worker restarted an answer"),
                 Event::Done(done) => {
                     answer.done = Some(done);
                     return answer;
@@ -266,5 +267,6 @@ pub fn ask(text: &str, tokens: u32) -> Request {
         limits: Limits { max_tokens: Some(tokens), ..Limits::default() },
         think: Think::Default,
         logprobs: Some(2),
+        buffered: false,
     }
 }

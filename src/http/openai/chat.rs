@@ -62,6 +62,11 @@ async fn collect(mut ticket: Ticket, head: &Head, logprobs: bool) -> Result<Resp
     while let Some(event) = ticket.next().await {
         match event {
             Event::Started(_) => {}
+            Event::Restart => {
+                content.clear();
+                reasoning.clear();
+                logprobs = logprobs.map(|_| LogprobsReply::default());
+            }
             Event::Token(token) => {
                 content.push_str(&token.delta.content);
                 reasoning.push_str(&token.delta.reasoning);
@@ -121,7 +126,7 @@ async fn pump(mut ticket: Ticket, chunks: Chunks, pieces: mpsc::Sender<Bytes>, k
         let piece = match event {
             Err(_) => Some(KEEP_ALIVE),
             Ok(None) => return,
-            Ok(Some(Event::Started(_))) => None,
+            Ok(Some(Event::Started(_) | Event::Restart)) => None,
             Ok(Some(Event::Token(token))) => chunks.token(token),
             Ok(Some(Event::Done(done))) => Some(chunks.end(done)),
             Ok(Some(Event::Failed(failure))) => Some(data(&ApiError::from(failure).body())),

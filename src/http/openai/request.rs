@@ -53,6 +53,7 @@ pub fn parse(body: &[u8], messages: usize) -> Result<ChatRequest, ApiError> {
         limits,
         think: think(&fields)?,
         logprobs: logprobs(&fields)?,
+        buffered: !stream,
     };
     Ok(ChatRequest { request, stream, include_usage })
 }

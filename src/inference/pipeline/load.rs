@@ -8,7 +8,7 @@ use std::thread::{self, ScopedJoinHandle};
 use super::geometry::Geometry;
 use super::stack::Stack;
 use super::{PathMode, Pipeline, memory};
-use crate::axcl::{Device, Engine, Phase};
+use crate::axcl::{Device, Engine, Phase, Properties, version};
 use crate::fault::{Failure, Fault, Result};
 use crate::model::{Manifest, ModelDir};
 
@@ -27,6 +27,8 @@ pub struct Loaded {
     pub pipeline: Pipeline,
     /// Card memory it takes, in bytes.
     pub card_bytes: u64,
+    /// The card's firmware.
+    pub firmware: String,
 }
 
 /// Loads `model`; `report` is told how many of how many steps are done and what comes next.
@@ -35,7 +37,7 @@ pub struct Loaded {
 /// # Errors
 /// [`Fault::CardMemory`] if it does not fit, [`Fault::ModelChecksum`] naming a damaged file,
 /// [`Fault::ModelInvalid`] and [`Fault::ModelEngine`] for engines that cannot be used,
-/// [`Fault::CardCall`] otherwise.
+/// [`Fault::Versions`] for a library and a firmware of two releases, [`Fault::CardCall`] otherwise.
 pub fn load(
     device: &Device,
     model: &ModelDir,
@@ -96,7 +98,8 @@ fn load_engines(
     let files: Vec<PathBuf> =
         std::iter::once(model.post_file()).chain((0..model.layers()).map(|i| model.layer_file(i))).collect();
     let sizes: Vec<u64> = files.iter().map(|f| size(f)).collect::<Result<_>>()?;
-    let free = device.properties()?.free_memory;
+    let Properties { firmware, free_memory: free, .. } = device.properties()?;
+    version::check(&device.runtime().version(), &firmware)?;
     memory::check(model.name(), memory::peak(&sizes, 0), free)?;
 
     let steps = u32::try_from(files.len()).unwrap_or(u32::MAX).saturating_add(2);
@@ -112,7 +115,8 @@ fn load_engines(
         if let Some(next) = files.get(number + 1) {
             read_ahead(next);
         }
-        let engine = Engine::load(device, file)?;
+        let engine =
+            Engine::load(device, file).map_err(|failure| damaged(model, how, file).unwrap_or(failure))?;
         // The first engine is the post engine, all others are layers.
         if number > 0 {
             let found = Geometry::read(engine.io(), engine.name())?;
@@ -147,7 +151,13 @@ fn load_engines(
     (watch.report)(steps.saturating_sub(1), steps, "checksums");
     watch.verified(true)?;
     (watch.report)(steps, steps, "ready");
-    Ok(Some(Loaded { pipeline, card_bytes }))
+    Ok(Some(Loaded { pipeline, card_bytes, firmware }))
+}
+
+/// The file's own damage, where that is why the card refused it.
+fn damaged(model: &ModelDir, how: Load, file: &Path) -> Option<Failure> {
+    let manifest = model.manifest().filter(|_| how.verify)?;
+    manifest.check(model.path(), &file_name(file)).err()
 }
 
 fn check_geometry(found: &Geometry, first: Option<&Geometry>, model: &ModelDir, name: &str) -> Result<()> {

@@ -118,8 +118,8 @@ impl Pipeline {
     }
 
     /// Tokens whose K and V are on the card.
-    pub fn position(&self) -> usize {
-        self.resident.len()
+    pub fn resident(&self) -> &[TokenId] {
+        &self.resident
     }
 
     /// Prepares for `prompt`: keeps what the card already holds of its beginning and says

@@ -1,191 +1,184 @@
 use super::*;
 
-const POLICY: Policy =
-    Policy { hello: Duration::from_secs(30), stop: Duration::from_secs(10), term: Duration::from_secs(5) };
+const POLICY: Policy = Policy {
+    hello: Duration::from_secs(30),
+    load: Duration::from_secs(900),
+    stop: Duration::from_secs(10),
+    term: Duration::from_secs(5),
+    hung: Duration::from_secs(2),
+};
 
 fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn life(state: State) -> Life {
-    Life { policy: POLICY, state, backoff: Backoff::default() }
+fn ending(means: Means, until: u64, term: u64, last: bool) -> State {
+    State::Ending { means, until: at(until), term: at(term), last }
 }
 
-fn ending(means: Means, until: u64, last: bool) -> State {
-    State::Ending { means, until: at(until), term: at(5), served: at(0), last }
-}
+const EVENTS: [Event; 9] = [
+    Event::Tick,
+    Event::Hello,
+    Event::Loading,
+    Event::Ready,
+    Event::Broken,
+    Event::Hung,
+    Event::Retire,
+    Event::Exited,
+    Event::Stop,
+];
 
-/// What each event does in each state, at second 100.
+/// What each event does in each state, at second 100; what is not named changes nothing.
 #[test]
 fn the_table_of_states_and_events() {
-    use Action::{Ask, Finish, Kill, Spawn, Terminate, Unlink};
-    use Event::{Broken, Exited, Hello, Loading, Ready, Stop, Tick, Token};
+    use Action::{Ask, Kill, Spawn, Terminate, Unlink};
+    use Event::{Broken, Exited, Hello, Hung, Loading, Ready, Retire, Stop, Tick};
     use Means::{Asked, Killed, Terminated};
-    type Row = (State, [(Event, State, &'static [Action]); 8]);
+    type Change = (Event, State, &'static [Action]);
 
     const OUT: &[Action] = &[Unlink, Terminate];
-    let early = State::Waiting { until: at(101) };
-    let due = State::Waiting { until: at(100) };
-    let again = State::Waiting { until: at(100) };
-    let begun = State::Starting { until: at(130) };
-    let starting = State::Starting { until: at(101) };
-    let silent = State::Starting { until: at(100) };
-    let ready = State::Ready { since: at(100) };
-    let stopping = ending(Asked, 110, true);
-    let going = ending(Terminated, 105, false);
-    let patient = State::Ending { means: Asked, until: at(160), term: at(30), served: at(0), last: true };
-    let slowly =
-        State::Ending { means: Terminated, until: at(130), term: at(30), served: at(0), last: false };
-    let over = State::Stopped;
-
-    let mut rows: Vec<Row> = Vec::new();
-    for (state, tick) in [(early, (Tick, early, &[] as &[_])), (due, (Tick, begun, &[Spawn]))] {
-        let same = |e| (e, state, &[] as &[_]);
-        let stop = (Stop, over, &[Finish] as &[_]);
-        rows.push((
-            state,
-            [tick, same(Hello), same(Loading), same(Ready), same(Token), same(Broken), same(Exited), stop],
-        ));
-    }
-    for (state, tick) in [(starting, (Tick, starting, &[] as &[_])), (silent, (Tick, going, OUT))] {
-        rows.push((
-            state,
-            [
-                tick,
-                (Hello, State::Loading, &[]),
+    const NO: &[Action] = &[];
+    let loading = State::Loading { until: at(1000) };
+    let going = ending(Terminated, 105, 5, false);
+    let slowly = ending(Terminated, 130, 30, false);
+    let rows: Vec<(State, Vec<Change>)> = vec![
+        (State::Stopped, vec![]),
+        (State::Absent, vec![(Stop, State::Stopped, NO)]),
+        (State::Waiting { until: at(101) }, vec![(Retire, State::Absent, NO), (Stop, State::Stopped, NO)]),
+        (
+            State::Waiting { until: at(100) },
+            vec![
+                (Tick, State::Starting { until: at(130) }, &[Spawn]),
+                (Retire, State::Absent, NO),
+                (Stop, State::Stopped, NO),
+            ],
+        ),
+        (
+            State::Starting { until: at(101) },
+            vec![
+                (Hello, State::Loading { until: at(1000) }, NO),
                 (Loading, going, OUT),
                 (Ready, going, OUT),
-                (Token, going, OUT),
                 (Broken, going, OUT),
-                (Exited, again, &[]),
-                (Stop, stopping, &[Ask]),
+                (Hung, going, OUT),
+                (Retire, ending(Asked, 110, 5, false), &[Ask]),
+                (Exited, State::Absent, NO),
+                (Stop, ending(Asked, 110, 5, true), &[Ask]),
             ],
-        ));
-    }
-    rows.push((
-        State::Loading,
-        [
-            (Tick, State::Loading, &[]),
-            (Hello, slowly, OUT),
-            (Loading, State::Loading, &[]),
-            (Ready, ready, &[]),
-            (Token, slowly, OUT),
-            (Broken, slowly, OUT),
-            (Exited, again, &[]),
-            (Stop, patient, &[Ask]),
-        ],
-    ));
-    rows.push((
-        ready,
-        [
-            (Tick, ready, &[]),
-            (Hello, going, OUT),
-            (Loading, going, OUT),
-            (Ready, going, OUT),
-            (Token, ready, &[]),
-            (Broken, going, OUT),
-            (Exited, again, &[]),
-            (Stop, stopping, &[Ask]),
-        ],
-    ));
-    for last in [false, true] {
-        let exited = if last { (Exited, over, &[Finish] as &[_]) } else { (Exited, again, &[] as &[_]) };
-        let asked = ending(Asked, 101, last);
-        let spent = ending(Asked, 100, last);
-        let termed = ending(Terminated, 101, last);
-        let stubborn = ending(Terminated, 100, last);
-        let killed = ending(Killed, 100, last);
-        let now_termed = ending(Terminated, 105, last);
-        for (state, tick, broken) in [
-            (asked, (Tick, asked, &[] as &[_]), (Broken, now_termed, OUT)),
-            (spent, (Tick, now_termed, OUT), (Broken, now_termed, OUT)),
-            (termed, (Tick, termed, &[]), (Broken, termed, &[])),
-            (stubborn, (Tick, ending(Killed, 105, last), &[Kill]), (Broken, stubborn, &[])),
-            (killed, (Tick, killed, &[]), (Broken, killed, &[])),
-        ] {
-            let same = |e| (e, state, &[] as &[_]);
-            let State::Ending { means, until, term, served, .. } = state else { unreachable!() };
-            let stop = (Stop, State::Ending { means, until, term, served, last: true }, &[] as &[_]);
-            rows.push((
-                state,
-                [tick, same(Hello), same(Loading), same(Ready), same(Token), broken, exited, stop],
-            ));
-        }
-    }
-    rows.push((
-        over,
-        [Tick, Hello, Loading, Ready, Token, Broken, Exited, Stop].map(|event| (event, over, &[] as &[_])),
-    ));
-
-    for (from, events) in rows {
-        for (event, to, actions) in events {
-            let mut life = life(from);
-            assert_eq!(life.step(event, at(100), 0.5), actions, "{from:?} × {event:?}");
-            assert_eq!(life.state(), to, "{from:?} × {event:?}");
+        ),
+        (
+            State::Starting { until: at(100) },
+            vec![
+                (Tick, going, OUT),
+                (Hello, State::Loading { until: at(1000) }, NO),
+                (Loading, going, OUT),
+                (Ready, going, OUT),
+                (Broken, going, OUT),
+                (Hung, going, OUT),
+                (Retire, ending(Asked, 110, 5, false), &[Ask]),
+                (Exited, State::Absent, NO),
+                (Stop, ending(Asked, 110, 5, true), &[Ask]),
+            ],
+        ),
+        (
+            loading,
+            vec![
+                (Hello, slowly, OUT),
+                (Ready, State::Ready, NO),
+                (Broken, slowly, OUT),
+                (Hung, slowly, OUT),
+                (Retire, ending(Asked, 160, 30, false), &[Ask]),
+                (Exited, State::Absent, NO),
+                (Stop, ending(Asked, 160, 30, true), &[Ask]),
+            ],
+        ),
+        (State::Loading { until: at(100) }, vec![(Tick, slowly, OUT)]),
+        (
+            State::Ready,
+            vec![
+                (Hello, going, OUT),
+                (Loading, going, OUT),
+                (Ready, going, OUT),
+                (Broken, going, OUT),
+                (Hung, ending(Terminated, 102, 5, false), OUT),
+                (Retire, ending(Asked, 110, 5, false), &[Ask]),
+                (Exited, State::Absent, NO),
+                (Stop, ending(Asked, 110, 5, true), &[Ask]),
+            ],
+        ),
+        (
+            ending(Asked, 101, 5, false),
+            vec![
+                (Broken, going, OUT),
+                (Hung, going, OUT),
+                (Exited, State::Absent, NO),
+                (Stop, ending(Asked, 101, 5, true), NO),
+            ],
+        ),
+        (
+            ending(Asked, 100, 5, true),
+            vec![
+                (Tick, ending(Terminated, 105, 5, true), OUT),
+                (Broken, ending(Terminated, 105, 5, true), OUT),
+                (Hung, ending(Terminated, 105, 5, true), OUT),
+                (Exited, State::Stopped, NO),
+            ],
+        ),
+        (
+            ending(Terminated, 101, 5, false),
+            vec![(Exited, State::Absent, NO), (Stop, ending(Terminated, 101, 5, true), NO)],
+        ),
+        (
+            ending(Terminated, 100, 5, false),
+            vec![
+                (Tick, ending(Killed, 175, 5, false), &[Kill]),
+                (Exited, State::Absent, NO),
+                (Stop, ending(Terminated, 100, 5, true), NO),
+            ],
+        ),
+        (
+            ending(Killed, 100, 5, false),
+            vec![(Exited, State::Absent, NO), (Stop, ending(Killed, 100, 5, true), NO)],
+        ),
+    ];
+    for (state, changes) in rows {
+        // The overdue load is only there for its deadline.
+        let only_tick = state == State::Loading { until: at(100) };
+        for event in EVENTS.into_iter().filter(|&event| !only_tick || event == Tick) {
+            let (after, actions) = changes
+                .iter()
+                .find(|(on, ..)| *on == event)
+                .map_or((state, NO), |&(_, after, actions)| (after, actions));
+            let mut life = Life { policy: POLICY, state };
+            let got = life.step(event, at(100));
+            assert_eq!((life.state, got), (after, actions), "{event:?} in {state:?}");
         }
     }
 }
 
 #[test]
-fn a_worker_that_ignores_everything_is_killed_in_time() {
-    let mut life = life(State::Ready { since: at(0) });
-    let mut seen = vec![life.step(Event::Stop, at(100), 0.5)];
-    while let Some(deadline) = life.deadline() {
-        seen.push(life.step(Event::Tick, deadline, 0.5));
-        assert!(deadline <= at(115));
-    }
-    let expected: [&[Action]; 3] = [&[Action::Ask], &[Action::Unlink, Action::Terminate], &[Action::Kill]];
-    assert_eq!(seen, expected);
-    assert_eq!(life.step(Event::Exited, at(150), 0.5), [Action::Finish]);
+fn a_start_is_only_set_where_no_worker_is() {
+    let mut life = Life::new(POLICY);
+    assert_eq!(life.deadline(), None);
+    life.start(at(5));
+    assert_eq!(life.deadline(), Some(at(5)));
+    life.start(at(9));
+    assert_eq!(life.deadline(), Some(at(5)), "the first counts");
+    life.unstart();
+    assert_eq!(life.state(), State::Absent);
+    life.start(at(9));
+    life.step(Event::Tick, at(9));
+    assert!(life.alive());
+    life.unstart();
+    assert!(life.alive(), "a living worker is not undone");
 }
 
 #[test]
-fn a_healthy_worker_that_hangs_is_replaced_without_waiting() {
-    let mut life = life(State::Ready { since: at(0) });
-    life.backoff.fail(at(0), 0.5);
-    life.step(Event::Broken, at(100), 0.5);
-    life.step(Event::Exited, at(103), 0.5);
-    assert_eq!(life.state(), State::Waiting { until: at(103) });
-    assert_eq!(life.failures(), 1);
-}
-
-#[test]
-fn a_worker_that_generated_a_token_is_replaced_without_waiting() {
-    let mut life = life(State::Ready { since: at(0) });
-    for _ in 0..5 {
-        life.backoff.fail(at(0), 0.5);
-    }
-    life.step(Event::Token, at(1), 0.5);
-    life.step(Event::Exited, at(2), 0.5);
-    assert_eq!(life.state(), State::Waiting { until: at(2) });
-}
-
-proptest::proptest! {
-    /// Whatever happens, a worker is never spawned while one lives, and a stop is final.
-    #[test]
-    fn one_worker_at_a_time_and_a_stop_is_final(
-        events in proptest::collection::vec((0usize..9, 0u64..40), 1..200),
-    ) {
-        use Event::{Broken, Exited, Hello, Loading, Ready, Stop, Tick, Token};
-        let mut life = Life::new(POLICY);
-        let (mut alive, mut stopped, mut now) = (false, false, at(0));
-        for (pick, wait) in events {
-            now += at(wait);
-            let event = [Tick, Tick, Hello, Loading, Ready, Token, Broken, Exited, Stop][pick];
-            if event == Exited && !alive {
-                continue;
-            }
-            stopped |= event == Stop;
-            alive &= event != Exited;
-            for action in life.step(event, now, 0.5) {
-                if *action == Action::Spawn {
-                    proptest::prop_assert!(!alive && !stopped);
-                    alive = true;
-                }
-                if *action == Action::Finish {
-                    proptest::prop_assert!(!alive && stopped);
-                }
-            }
-        }
-    }
+fn a_killed_process_that_does_not_end_counts_as_stuck() {
+    let mut life = Life { policy: POLICY, state: State::Ready };
+    life.step(Event::Broken, at(0));
+    life.step(Event::Tick, at(5));
+    assert_eq!(life.stuck_from(), Some(at(80)));
+    assert!(!life.stuck(at(79)) && life.stuck(at(80)));
+    assert_eq!(life.deadline(), None);
 }

@@ -1,120 +1,187 @@
-//! The worker's side of the task: what comes from it, and what is done to it.
+//! What comes from workers, the card helper and the watchers.
 
 use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::super::job::Progress;
-use super::super::status::Loading;
-use super::Actor;
+use super::{Actor, Running};
 use crate::chat::{self, RequestId};
+use crate::detect::Sighting;
 use crate::fault::{Failure, Fault};
-use crate::link::frame::{Activity, Command, ModelInfo, Report};
-use crate::link::spawn::{Incoming, Worker};
-use crate::machine::{Action, Call, CallLimits, Event, Pulse};
-use crate::sys::chance;
+use crate::link::frame::{Activity, Health, ModelInfo, Report};
+use crate::link::spawn::Incoming;
+use crate::machine::{Call, CallLimits, Event, Found, Seat};
+use crate::recover::Reply;
+use crate::service::hands::{Hands, Happening};
+use crate::service::job::Progress;
+use crate::service::status::Loading;
 
-impl Actor {
-    pub(super) fn hear(&mut self, incoming: Incoming) {
-        match incoming {
-            Incoming::Report(report) if self.linked => self.read(report),
-            Incoming::Lost(failure) if self.linked => self.distrust(failure),
-            Incoming::Report(_) | Incoming::Lost(_) => {}
-            Incoming::Exited(failure) => {
-                let surprise = self.linked && self.drain.is_none();
-                self.detach(&failure);
-                self.worker = None;
-                self.pulse = None;
-                self.status.worker_pid = None;
-                if self.drain.is_some() {
-                    info!("the worker ended: {}", failure.detail);
-                } else {
-                    warn!(code = failure.fault.code(), "the worker ended: {}", failure.detail);
-                }
-                if surprise {
-                    self.status.last_failure = Some(failure);
-                }
-                self.happen(Event::Exited);
+impl<H: Hands> Actor<H> {
+    pub fn hear(&mut self, happening: Happening) {
+        match happening {
+            Happening::Worker(seat, incoming) => self.hear_worker(seat, incoming),
+            Happening::Helper(reply) => self.hear_helper(reply),
+            Happening::Sighted(sighting) => self.hear_watcher(sighting),
+        }
+    }
+
+    fn hear_watcher(&mut self, sighting: Sighting) {
+        match sighting {
+            Sighting::Trouble(failure) => {
+                warn!(code = failure.fault.code(), "{failure}");
+                let fault = failure.fault;
+                self.blame(failure);
+                self.happen(Event::Trouble(fault));
+            }
+            Sighting::CardPresent => self.happen(Event::Card(true)),
+            Sighting::CardMissing => self.happen(Event::Card(false)),
+        }
+    }
+
+    fn hear_helper(&mut self, reply: Reply) {
+        match reply {
+            Reply::Step(what) => info!("the card helper: {what}"),
+            Reply::Done(facts) => {
+                let found = facts.unwrap_or_default();
+                let driver = found.node && found.modules.iter().any(|name| name == "axcl_host");
+                self.happen(Event::Helped(Found { card: found.pci.is_some(), driver }));
+            }
+            Reply::Failed(failure) => {
+                warn!(code = failure.fault.code(), "{failure}");
+                let fault = failure.fault;
+                self.blame(failure);
+                self.happen(Event::Unhelped(fault));
             }
         }
     }
 
-    fn read(&mut self, report: Report) {
+    fn hear_worker(&mut self, seat: Seat, incoming: Incoming) {
+        let linked = self.post(seat).linked;
+        match incoming {
+            Incoming::Report(report) if linked => self.read(seat, report),
+            Incoming::Lost(failure) if linked => self.distrust(seat, failure),
+            Incoming::Report(_) | Incoming::Lost(_) => {}
+            Incoming::Exited(failure) => self.exited(seat, failure, linked),
+        }
+    }
+
+    fn exited(&mut self, seat: Seat, failure: Failure, linked: bool) {
+        let surprise = linked && self.drain.is_none() && self.parts.machine.life(seat).is_wanted();
+        let post = self.post(seat);
+        (post.pid, post.pulse, post.loading) = (None, None, None);
+        if surprise {
+            warn!(code = failure.fault.code(), "the worker ended: {}", failure.detail);
+            self.blame(failure.clone());
+        } else {
+            info!("the worker ended: {}", failure.detail);
+        }
+        self.detach(seat, Some(&failure));
+        self.happen(Event::Exited(seat, failure.fault));
+    }
+
+    fn read(&mut self, seat: Seat, report: Report) {
         match report {
             Report::Hello { version, pid } if version == env!("CARGO_PKG_VERSION") => {
                 info!(pid, version, "a worker started");
-                self.pulse = Some(Pulse::new(self.clock.now()));
-                self.happen(Event::Hello);
+                self.welcome_process(seat);
             }
             Report::Hello { version, .. } => {
                 let ours = env!("CARGO_PKG_VERSION");
                 let detail = format!("the worker is of version {version}, the supervisor of {ours}");
-                self.distrust(Failure::new(Fault::WorkerLink, detail));
+                self.distrust(seat, Failure::new(Fault::WorkerLink, detail));
             }
             Report::Loading { done, of, what } => {
-                self.status.loading = Some(Loading { done, of, what });
-                self.happen(Event::Loading);
+                self.post(seat).loading = Some(Loading { done, of, what });
+                self.happen(Event::Loading(seat));
             }
-            Report::Ready(model) => self.welcome(model),
-            Report::Answer { id, event } => self.answer(id, event),
-            Report::Pong { nonce, activity } => self.pong(nonce, &activity),
-            Report::Fatal(failure) => self.distrust(failure),
+            Report::Ready(model) => self.loaded(seat, model),
+            Report::Tested { tokens } if seat == Seat::Card => self.tested(tokens),
+            Report::Tested { .. } => {}
+            Report::Health(health) => self.health(seat, health),
+            Report::Answer { id, event } => self.answer(seat, id, event),
+            Report::Pong { nonce, activity } => self.pong(seat, nonce, &activity),
+            Report::Fatal(failure) => self.distrust(seat, failure),
         }
     }
 
-    fn welcome(&mut self, model: ModelInfo) {
-        self.happen(Event::Ready);
-        if !self.life.ready() {
-            return;
+    fn loaded(&mut self, seat: Seat, model: ModelInfo) {
+        let now = self.now;
+        let post = self.post(seat);
+        let took = now.saturating_sub(post.spawned.unwrap_or_default());
+        let (name, runtime, seconds) = (model.name.as_str(), model.runtime.as_str(), took.as_secs_f64());
+        info!(model = name, context = model.context, runtime, seconds, "the model is loaded");
+        post.model = Some(model);
+        post.loading = None;
+        if seat == Seat::Card {
+            self.estimate.loaded(took);
         }
-        let took = self.clock.now().saturating_sub(self.spawned.unwrap_or_default());
-        self.estimate.loaded(took);
-        let (runtime, seconds) = (model.runtime.as_str(), took.as_secs_f64());
-        info!(model = model.name, context = model.context, runtime, seconds, "the model is ready");
-        self.status.model = Some(model);
-        self.status.loading = None;
-        self.queue.admit();
+        self.happen(Event::Loaded(seat));
     }
 
-    fn pong(&mut self, nonce: u64, activity: &Activity) {
-        let Some(pulse) = &mut self.pulse else { return };
-        let worker = &self.launch.worker;
-        let limits = CallLimits { serving: worker.call_s.0, loading: worker.load_call_s.0 };
+    fn health(&mut self, seat: Seat, health: Health) {
+        if seat == Seat::Card {
+            self.status.temperature_c = Some(health.temperature_c);
+            self.happen(Event::Heat(health.temperature_c));
+        }
+    }
+
+    fn pong(&mut self, seat: Seat, nonce: u64, activity: &Activity) {
+        let worker = &self.parts.worker;
+        let floor = self.parts.recovery.stall_s.0;
+        let limits = CallLimits { floor, serving: worker.call_s.0, loading: worker.load_call_s.0 };
+        let loading = !self.parts.machine.life(seat).ready();
+        if seat == Seat::Card {
+            for (name, slowest) in &activity.slowest_ms {
+                self.habits.learn(name, Duration::from_millis(*slowest));
+            }
+        }
         let inside = activity.call.as_deref().map(|name| Call {
             name,
             since: Duration::from_millis(activity.since_ms),
-            loading: !self.life.ready(),
+            loading,
         });
-        if let Err(failure) = pulse.pong(nonce, inside, limits) {
-            self.distrust(failure);
+        let post = match seat {
+            Seat::Card => &mut self.card,
+            Seat::Cpu => &mut self.cpu,
+        };
+        let Some(pulse) = &mut post.pulse else { return };
+        if let Err(failure) = pulse.pong(nonce, inside, |call| self.habits.limit(call, limits)) {
+            self.distrust(seat, failure);
         }
     }
 
-    fn answer(&mut self, id: RequestId, event: chat::Event) {
+    fn answer(&mut self, seat: Seat, id: RequestId, event: chat::Event) {
         let last = matches!(event, chat::Event::Done(_) | chat::Event::Failed(_));
-        if self.cancelled.is_some_and(|(cancelled, _)| cancelled == id) {
+        if self.cancelled.is_some_and(|(at, cancelled, _)| (at, cancelled) == (seat, id)) {
             self.cancelled.take_if(|_| last);
             return;
         }
-        let Some(run) = self.running.as_mut().filter(|run| run.sent && run.job.id == id) else {
+        let mine = |run: &&mut Running| run.sent && run.seat == seat && run.job.id == id;
+        let Some(run) = self.running.as_mut().filter(mine) else {
             let detail = format!("it answers request {}, which is not its own", id.0);
-            return self.distrust(Failure::new(Fault::WorkerLink, detail));
+            return self.distrust(seat, Failure::new(Fault::WorkerLink, detail));
         };
         let before = run.job.tokens();
         let failed = matches!(event, chat::Event::Failed(_));
         let progress = run.job.take(event);
         let tokens = run.job.tokens();
+        let previous = (tokens > before).then(|| run.token.replace(self.now)).flatten();
         self.status.counters.tokens += (tokens - before) as u64;
+        if let Some(previous) = previous.filter(|_| seat == Seat::Card) {
+            let time = self.now.saturating_sub(previous);
+            self.slow |= self.speed.token(time, self.parts.recovery.pace);
+        }
         match progress {
-            Ok(Progress::Goes) if tokens > before => self.happen(Event::Token),
+            Ok(Progress::Goes) if tokens > before => self.happen(Event::Token(seat)),
             Ok(Progress::Goes) => {}
             Ok(Progress::Ended) => {
                 let Some(run) = self.running.take() else { return };
-                let took = self.clock.now().saturating_sub(run.since);
+                let took = self.now.saturating_sub(run.since);
                 self.estimate.answered(took);
                 info!(request = id.0, tokens, seconds = took.as_secs_f64(), failed, "answered");
                 let ended = &mut self.status.counters;
                 *(if failed { &mut ended.failed } else { &mut ended.answered }) += 1;
+                ended.degraded += u64::from(seat == Seat::Cpu && !failed);
             }
             Ok(Progress::Deserted) => {
                 let Some(run) = self.running.take() else { return };
@@ -122,97 +189,30 @@ impl Actor {
                 self.status.counters.abandoned += 1;
                 self.cancel(&run);
             }
-            Err(failure) => self.distrust(failure),
+            Err(failure) => self.distrust(seat, failure),
         }
     }
 
     /// A worker that cannot be relied on any more is replaced.
-    pub(super) fn distrust(&mut self, failure: Failure) {
+    pub(super) fn distrust(&mut self, seat: Seat, failure: Failure) {
         error!(code = failure.fault.code(), "{failure}");
-        self.detach(&failure);
-        self.status.last_failure = Some(failure);
-        self.happen(Event::Broken);
+        let fault = failure.fault;
+        self.detach(seat, Some(&failure));
+        self.blame(failure);
+        self.happen(Event::Broken(seat, fault));
     }
 
     /// Takes the worker's work away from it.
-    fn detach(&mut self, cause: &Failure) {
-        self.linked = false;
-        self.cancelled = None;
-        let Some(run) = self.running.as_mut().filter(|run| run.sent) else { return };
+    pub(super) fn detach(&mut self, seat: Seat, cause: Option<&Failure>) {
+        self.post(seat).linked = false;
+        self.cancelled.take_if(|(at, ..)| *at == seat);
+        let Some(run) = self.running.as_mut().filter(|run| run.sent && run.seat == seat) else { return };
         run.sent = false;
-        if let Some(failure) = run.job.orphan(cause)
+        let given_up = cause.and_then(|cause| run.job.orphan(cause));
+        if let Some(failure) = given_up
             && let Some(run) = self.running.take()
         {
             self.give_up(run, failure);
         }
-    }
-
-    /// Lets the worker's life go on and does what follows.
-    pub(super) fn happen(&mut self, event: Event) {
-        for action in self.life.step(event, self.clock.now(), chance::fraction()) {
-            match (action, &mut self.worker) {
-                (Action::Spawn, _) => self.spawn(),
-                (Action::Finish, _) => info!("stopped"),
-                (Action::Ask, Some(worker)) => {
-                    if let Err(failure) = worker.command(Command::Stop) {
-                        self.distrust(failure);
-                    }
-                }
-                (Action::Unlink, Some(worker)) => {
-                    worker.unlink();
-                    self.blame(event);
-                }
-                (Action::Terminate, Some(worker)) => worker.terminate(),
-                (Action::Kill, Some(worker)) => {
-                    warn!(pid = worker.pid, "the worker does not end and is killed");
-                    worker.kill();
-                }
-                (_, None) => {}
-            }
-        }
-    }
-
-    /// Records why a worker is ended, where that is its life's own decision.
-    fn blame(&mut self, event: Event) {
-        if !self.linked || self.drain.is_some() {
-            return;
-        }
-        let failure = match event {
-            Event::Tick => {
-                let limit = self.launch.worker.hello_s;
-                Failure::new(Fault::WorkerStart, format!("it did not speak within {limit} s"))
-            }
-            _ => Failure::new(Fault::WorkerLink, format!("it reported {event:?} out of turn")),
-        };
-        error!(code = failure.fault.code(), "{failure}");
-        self.detach(&failure);
-        self.status.last_failure = Some(failure);
-    }
-
-    fn spawn(&mut self) {
-        if self.spawned.replace(self.clock.now()).is_some() {
-            self.status.counters.restarts += 1;
-        }
-        self.status.loading = None;
-        match Worker::spawn(&self.launch.program, &self.launch.config, &self.launch.worker.env) {
-            Ok(worker) => {
-                self.status.worker_pid = Some(worker.pid);
-                self.worker = Some(worker);
-                self.linked = true;
-            }
-            Err(failure) => {
-                error!(code = failure.fault.code(), "{failure}");
-                self.status.last_failure = Some(failure);
-                self.happen(Event::Exited);
-            }
-        }
-    }
-}
-
-/// What the worker brings next; nothing while there is none.
-pub(super) async fn next(worker: &mut Option<Worker>) -> Incoming {
-    match worker {
-        Some(worker) => worker.next().await,
-        None => std::future::pending().await,
     }
 }

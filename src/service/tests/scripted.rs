@@ -180,6 +180,7 @@ fn scripted_worker() {
                 stage.cancelled.store(id.0, Ordering::Release);
                 generator.thread().unpark();
             }
+            Command::Test => stage.send(Report::Tested { tokens: vec![1, 2, 3] }),
             Command::Ping { nonce } => stage.send(Report::Pong { nonce, activity: Activity::default() }),
             Command::Stop => break,
         }

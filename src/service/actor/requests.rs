@@ -1,0 +1,207 @@
+//! Requests: admitted, held, given to a worker, ended.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::{Actor, Running};
+use crate::chat::RequestId;
+use crate::fault::{Failure, Fault};
+use crate::link::frame::Command;
+use crate::machine::{Event, Seat, State};
+use crate::service::hands::Hands;
+use crate::service::job::Job;
+use crate::service::ticket::Refused;
+
+impl<H: Hands> Actor<H> {
+    pub(super) fn admit(&mut self, mut job: Job) {
+        if self.drain.is_some() {
+            self.status.counters.refused += 1;
+            return job.refuse(Refused::stopping());
+        }
+        let ahead = self.queue.len() + usize::from(self.running.is_some());
+        if ahead > self.parts.settings.borrow().limits.queue {
+            self.status.counters.refused += 1;
+            let failure = Failure::new(Fault::Busy, format!("{ahead} requests are at hand"));
+            return job.refuse(Refused { failure, retry_after: self.estimate.place() });
+        }
+        if self.parts.machine.serving().is_some() {
+            job.admit();
+        } else {
+            match self.patience(&job) {
+                Some(hold) => job.hold = hold,
+                None => {
+                    self.status.counters.refused += 1;
+                    return job.refuse(self.not_ready());
+                }
+            }
+            self.status.counters.held += 1;
+        }
+        self.status.counters.requests += 1;
+        self.queue.push(job);
+    }
+
+    /// Until when a new request waits for a worker; `None`: it is not worth it.
+    fn patience(&self, job: &Job) -> Option<Duration> {
+        let ready = self.now + self.until_ready();
+        match self.parts.machine.state(false) {
+            State::Parked | State::NoCard if !self.stand_in_comes() => None,
+            // What takes its known course is waited for, if the caller's time allows.
+            State::Loading | State::Recovering(_) | State::Suspect if ready > job.deadline => None,
+            State::Loading | State::Recovering(_) | State::Suspect => Some(job.hold.max(ready)),
+            _ => Some(job.hold),
+        }
+    }
+
+    fn stand_in_comes(&self) -> bool {
+        self.parts.machine.life(Seat::Cpu).alive()
+    }
+
+    /// Ends what waited or ran for too long, or waits in vain.
+    pub(super) fn expire(&mut self) {
+        let now = self.now;
+        for job in self.queue.take(|job| job.held() && now >= job.hold) {
+            self.status.counters.refused += 1;
+            job.refuse(self.not_ready());
+        }
+        for job in self.queue.take(|job| now >= job.deadline) {
+            self.status.counters.failed += 1;
+            let detail = format!("request {} waited in the queue until its time was over", job.id.0);
+            job.fail(Failure::new(Fault::Timeout, detail));
+        }
+        if let Some(run) = self.running.take_if(|run| now >= run.job.deadline) {
+            let detail = format!("request {} ended after {} tokens", run.job.id.0, run.job.tokens());
+            self.give_up(run, Failure::new(Fault::Timeout, detail));
+        }
+        if self.parts.machine.serving().is_some() || self.stand_in_comes() {
+            return;
+        }
+        let Some(next_try) = self.parts.machine.resting() else { return };
+        for job in self.queue.take(|job| job.held() || next_try >= job.deadline) {
+            self.status.counters.refused += 1;
+            job.refuse(self.not_ready());
+        }
+        if let Some(run) = self.running.take_if(|run| !run.sent && next_try >= run.job.deadline) {
+            self.give_up(run, self.not_ready().failure);
+        }
+    }
+
+    /// Ends the running request from outside.
+    pub(super) fn give_up(&mut self, run: Running, failure: Failure) {
+        warn!(request = run.job.id.0, code = failure.fault.code(), "{failure}");
+        self.status.counters.failed += 1;
+        self.cancel(&run);
+        run.job.fail(failure);
+    }
+
+    pub(super) fn cancel(&mut self, run: &Running) {
+        if run.sent {
+            self.cancelled = Some((run.seat, run.job.id, self.now));
+            if let Err(failure) = self.parts.hands.command(run.seat, Command::Cancel { id: run.job.id }) {
+                self.distrust(run.seat, failure);
+            }
+        }
+    }
+
+    pub(super) fn abandon(&mut self, id: RequestId) {
+        if self.queue.remove(id).is_some() {
+            self.status.counters.abandoned += 1;
+        } else if let Some(run) = self.running.take_if(|run| run.job.id == id) {
+            info!(request = id.0, tokens = run.job.tokens(), "the client left");
+            self.status.counters.abandoned += 1;
+            self.cancel(&run);
+        }
+    }
+
+    pub(super) fn stop(&mut self) {
+        if self.drain.is_some() {
+            return;
+        }
+        self.drain = Some(self.now + self.parts.settings.borrow().limits.drain_s.0);
+        info!(waiting = self.queue.len(), "stopping");
+        for job in self.queue.take(Job::held) {
+            self.status.counters.refused += 1;
+            job.refuse(Refused::stopping());
+        }
+    }
+
+    pub(super) fn finish_drain(&mut self) {
+        let Some(until) = self.drain else { return };
+        if self.now >= until {
+            self.end_all(&Refused::stopping());
+        }
+        if self.running.is_none() && self.queue.is_empty() {
+            self.happen(Event::Stop);
+        }
+    }
+
+    /// Ends every request.
+    pub(super) fn end_all(&mut self, why: &Refused) {
+        for job in self.queue.take(|_| true) {
+            self.status.counters.failed += 1;
+            job.refuse(why.clone());
+        }
+        if let Some(run) = self.running.take() {
+            self.give_up(run, why.failure.clone());
+        }
+    }
+
+    /// Gives the serving worker its next request, or a new worker the request of the last one.
+    pub(super) fn dispatch(&mut self) {
+        let Some(seat) = self.parts.machine.serving() else { return };
+        self.queue.admit();
+        if self.cancelled.is_some_and(|(at, ..)| at == seat) {
+            return;
+        }
+        if self.running.is_none() {
+            let since = self.now;
+            let job = self.queue.pop();
+            self.running = job.map(|job| Running { job, seat, sent: false, since, token: None });
+        }
+        let Some(mut run) = self.running.take_if(|run| !run.sent) else { return };
+        if run.seat != seat && run.job.tokens() > 0 {
+            // Tokens of one model mean nothing to the other.
+            if !run.job.restart() {
+                let detail = format!("{} tokens came before the card was given up", run.job.tokens());
+                return self.give_up(run, Failure::new(Fault::Interrupted, detail));
+            }
+            self.status.counters.restarted_answers += 1;
+        }
+        if run.job.tokens() > 0 {
+            self.status.counters.resumes += 1;
+            info!(request = run.job.id.0, tokens = run.job.tokens(), "continuing an answer");
+        }
+        (run.seat, run.sent, run.token) = (seat, true, None);
+        let sent = self.parts.hands.command(seat, run.job.command());
+        self.running = Some(run);
+        if let Err(failure) = sent {
+            self.distrust(seat, failure);
+        }
+    }
+
+    /// How long until a worker is ready, as far as can be told.
+    fn until_ready(&self) -> Duration {
+        let machine = &self.parts.machine;
+        if let Some(until) = machine.resting()
+            && !self.stand_in_comes()
+        {
+            return until.saturating_sub(self.now);
+        }
+        let loading = match machine.state(false) {
+            State::Loading => self.now.saturating_sub(self.card.spawned.unwrap_or_default()),
+            _ => Duration::ZERO,
+        };
+        self.estimate.ready(machine.state(false), machine.wait(self.now), loading)
+    }
+
+    pub(super) fn not_ready(&self) -> Refused {
+        let detail = match (&self.status.last_failure, self.parts.machine.state(false)) {
+            (_, State::ThermalHold) => "the card is too hot and rests".into(),
+            (Some(failure), state) => format!("the service is {}: {failure}", state.name()),
+            (None, state) => format!("the service is {}", state.name()),
+        };
+        let failure = Failure::new(Fault::NotReady, detail.trim_end_matches('.'));
+        let retry_after = self.until_ready().max(Duration::from_secs(1));
+        Refused { failure, retry_after }
+    }
+}
