@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::Failure;
+use crate::fault::{Failure, Fault};
+
+/// Whatever an order's pace, it has at least this long.
+const SHORTEST: Duration = Duration::from_secs(5);
 
 /// The closed list of what the helper does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,6 +53,22 @@ impl Verb {
             Self::HostReboot => 90,
         })
     }
+
+    /// What it is called when it does not end in time.
+    pub const fn fault(self) -> Fault {
+        match self {
+            Self::Probe => Fault::Helper,
+            Self::CardReboot => Fault::CardStall,
+            Self::ModulesOut | Self::ModulesIn => Fault::Modules,
+            Self::BusReset => Fault::Bus,
+            Self::HostReboot => Fault::HostReboot,
+        }
+    }
+
+    /// The verb with this [`Self::name`].
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verb| verb.name() == name)
+    }
 }
 
 /// What the helper is asked: the only line it reads.
@@ -60,6 +79,19 @@ pub struct Order {
     /// Divides its deadline: for tests.
     #[serde(default = "one")]
     pub pace: f64,
+}
+
+impl Order {
+    /// How long the helper may take.
+    pub fn deadline(&self) -> Duration {
+        self.hasten(self.verb.deadline()).max(SHORTEST)
+    }
+
+    /// `time` at this order's pace; a pace that makes no sense is 1.
+    pub fn hasten(&self, time: Duration) -> Duration {
+        let pace = if self.pace.is_finite() { self.pace.clamp(1.0, 1000.0) } else { 1.0 };
+        time.div_f64(pace)
+    }
 }
 
 const fn one() -> f64 {
@@ -89,4 +121,29 @@ pub struct Facts {
     pub firmware: bool,
     /// Processes that hold the driver's nodes: number and name.
     pub holders: Vec<(u32, String)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbs_are_named_as_they_travel() {
+        for verb in Verb::ALL {
+            assert_eq!(serde_json::to_value(verb).unwrap(), verb.name());
+            assert_eq!(Verb::named(verb.name()), Some(verb));
+        }
+        assert_eq!(Verb::named("format-disk"), None);
+    }
+
+    #[test]
+    fn a_pace_hastens_but_never_below_five_seconds() {
+        let deadline = |verb, pace| Order { verb, pace }.deadline().as_secs();
+        assert_eq!(deadline(Verb::ModulesIn, 1.0), 300);
+        assert_eq!(deadline(Verb::ModulesIn, 10.0), 30);
+        assert_eq!(deadline(Verb::BusReset, 1000.0), 5);
+        for nonsense in [0.0, -3.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(deadline(Verb::BusReset, nonsense), 30);
+        }
+    }
 }
