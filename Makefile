@@ -15,7 +15,7 @@ LISTEN    ?= 127.0.0.1:8000
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build model run test test-build test-rust test-clients lint bench clean
+.PHONY: help setup build model run test test-build test-rust test-clients test-systemd lint bench clean
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ $(VENV)/.stamp: tests/clients/requirements.txt
 test-clients: test-build $(VENV)/.stamp
 	@echo "== official clients against the real service"
 	$(VENV)/bin/pytest -q tests/clients
+
+test-systemd: model ## The service under a real systemd, in a container (as root; see docs/systemd.md)
+	@tests/systemd/run
 
 lint: ## Check format and clippy, warnings denied
 	$(CARGO) fmt --all --check

@@ -21,7 +21,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("link", &["chat"]),
     ("machine", &[]),
     ("model", &["axcl", "chat"]),
-    ("recover", &[]),
+    ("recover", &["axcl", "config", "sys"]),
     ("service", &["chat", "config", "link", "machine", "sys"]),
     ("sys", &["config"]),
     ("worker", &["axcl", "chat", "inference", "link", "model"]),

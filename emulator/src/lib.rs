@@ -13,6 +13,7 @@
 //! | what a call costs | `card/latency.rs` |
 //! | counters another program reads | `card/trace.rs`, `card/control.rs` |
 //! | injected faults | `card/fault.rs` |
+//! | the emulated host: driver, bus, kernel, what outlives a process | `machine/` |
 //! | what an engine computes | `engine/` |
 //! | how a GGUF file becomes a model directory | `pack/` |
 //! | running a packed model without the card | `chain.rs`, `bench.rs` |
@@ -22,4 +23,5 @@ pub mod bench;
 pub mod card;
 pub mod chain;
 pub mod engine;
+pub mod machine;
 pub mod pack;

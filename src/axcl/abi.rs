@@ -155,6 +155,7 @@ functions! {
     optional {
         GetFullVersion get_full_version "axclrtGetFullVersion" () -> *const c_char;
         GetSocName get_soc_name "axclrtGetSocName" () -> *const c_char;
+        RebootDevice reboot_device "axclrtRebootDevice" (i32) -> Error;
     }
 }
 

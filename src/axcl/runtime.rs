@@ -62,6 +62,24 @@ impl Runtime {
         Ok(list.devices.iter().copied().take(list.num as usize).collect())
     }
 
+    /// Restarts card number `index` of [`Self::devices`], with its firmware: 10 s to
+    /// minutes. No process may be using it, this one included.
+    ///
+    /// # Errors
+    /// [`Fault::CardAbsent`], [`Fault::RuntimeSymbol`] or [`Fault::CardCall`].
+    pub fn reboot(&self, index: usize) -> Result<()> {
+        let devices = self.devices()?;
+        let id = *devices.get(index).ok_or_else(|| {
+            let detail = format!("card {index} of {}, numbered {devices:?}", devices.len());
+            Failure::new(Fault::CardAbsent, detail)
+        })?;
+        let Some(reboot) = self.0.symbols.reboot_device else {
+            return Err(Failure::new(Fault::RuntimeSymbol, "axclrtRebootDevice"));
+        };
+        // SAFETY: takes a number.
+        self.call(Function::RebootDevice, |_| unsafe { reboot(id) }, || format!("device {id}"))
+    }
+
     /// The library's version, e.g. `V3.10.2_20251215140224`.
     pub fn version(&self) -> String {
         // SAFETY: the function takes nothing and returns null or a static string.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::state::Rung;
+use crate::fault::Fault;
 
 /// The closed list of what the helper does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -49,6 +50,22 @@ impl Verb {
             Self::BusReset => 30,
             Self::HostReboot => 90,
         })
+    }
+
+    /// What it is called when it does not end in time.
+    pub const fn fault(self) -> Fault {
+        match self {
+            Self::Probe => Fault::Helper,
+            Self::CardReboot => Fault::CardStall,
+            Self::ModulesOut | Self::ModulesIn => Fault::Modules,
+            Self::BusReset => Fault::Bus,
+            Self::HostReboot => Fault::HostReboot,
+        }
+    }
+
+    /// The verb with this [`Self::name`].
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verb| verb.name() == name)
     }
 }
 

@@ -7,19 +7,23 @@ use crate::fault::{Failure, Result};
 use crate::link::frame::Command;
 use crate::link::spawn::{Incoming, Worker};
 use crate::machine::{Note, Seat, Verb};
+use crate::recover::{Helper, Reply, Run};
 
 use super::Launch;
 use super::hands::{Hands, Happening};
 
 pub(super) struct Outside {
     launch: Launch,
+    helper: Helper,
+    run: Option<Run>,
     card: Option<Worker>,
     cpu: Option<Worker>,
 }
 
 impl Outside {
     pub fn new(launch: Launch) -> Self {
-        Self { launch, card: None, cpu: None }
+        let helper = Helper::new(&launch.recovery.helper, &launch.config);
+        Self { launch, helper, run: None, card: None, cpu: None }
     }
 
     /// What happens next. May be dropped and called again.
@@ -27,9 +31,12 @@ impl Outside {
         let happening = tokio::select! {
             incoming = worker(&mut self.card) => Happening::Worker(Seat::Card, incoming),
             incoming = worker(&mut self.cpu) => Happening::Worker(Seat::Cpu, incoming),
+            reply = helper(&mut self.run) => Happening::Helper(reply),
         };
-        if let Happening::Worker(seat, Incoming::Exited(_)) = &happening {
-            *self.seat(*seat) = None;
+        match &happening {
+            Happening::Worker(seat, Incoming::Exited(_)) => *self.seat(*seat) = None,
+            Happening::Helper(Reply::Done(_) | Reply::Failed(_)) => self.run = None,
+            _ => {}
         }
         happening
     }
@@ -46,6 +53,14 @@ impl Outside {
 async fn worker(worker: &mut Option<Worker>) -> Incoming {
     match worker {
         Some(worker) => worker.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the card helper says next; nothing while it was not sent.
+async fn helper(run: &mut Option<Run>) -> Reply {
+    match run {
+        Some(run) => run.next().await,
         None => std::future::pending().await,
     }
 }
@@ -89,7 +104,10 @@ impl Hands for Outside {
         }
     }
 
-    fn help(&mut self, _verb: Verb) {}
+    fn help(&mut self, verb: Verb) {
+        // An earlier order that policy has given up is not listened to any more.
+        self.run = Some(self.helper.start(verb, self.launch.recovery.pace));
+    }
 
     fn record(&mut self, _note: &Note, _cause: Option<&Failure>) {}
 

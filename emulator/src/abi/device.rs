@@ -10,11 +10,12 @@ use super::process::{Process, thread_id};
 use super::{Kind, call};
 use crate::card::code::{Code, Module};
 use crate::card::latency::wait_until;
-use crate::card::trace::Class;
 
 const NULL: Code = Code::null(Module::Device);
 /// The vendor logs leaks from this line of its source.
 const LEAK_LINE: u32 = 20;
+/// As it logs refused ports.
+const REQUEST_LINE: u32 = 464;
 
 fn known(process: &Process, device: i32) -> Result<(), Code> {
     if process.state().devices.contains(&device) {
@@ -27,6 +28,16 @@ fn known(process: &Process, device: i32) -> Result<(), Code> {
 
 fn activate(process: &Process, device: i32) -> Result<(), Code> {
     known(process, device)?;
+    let first = process.state().activations == 0;
+    if let Some(machine) = process.attachment().filter(|_| first) {
+        machine.activate().map_err(|code| {
+            let text = format!("request ports from device {device} fail, errno: 1 Operation not permitted");
+            process.log.write(log::ERROR, "device manager", "request_ports", REQUEST_LINE, &text);
+            code
+        })?;
+        // Memory others did not give back is nobody's.
+        let _ = process.card.memory.reserve(process.card.condition.retained());
+    }
     let mut state = process.state();
     if state.activations == 0 {
         // Only this thread is bound to the default context; others must ask for it.
@@ -59,18 +70,21 @@ fn deactivate(process: &Process, device: i32) -> Result<(), Code> {
             process.log.write(log::CRITICAL, "device", "print", LEAK_LINE, &text);
         }
         process.card.reset();
+        if let Some(machine) = process.attachment() {
+            machine.release();
+        }
     }
     Ok(())
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn axclrtSetDevice(device: i32) -> i32 {
-    call("axclrtSetDevice", Kind::Rpc, |process| activate(process, device).map(|()| 0))
+    call("axclrtSetDevice", Kind::Driver, |process| activate(process, device).map(|()| 0))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn axclrtResetDevice(device: i32) -> i32 {
-    call("axclrtResetDevice", Kind::Rpc, |process| deactivate(process, device).map(|()| 0))
+    call("axclrtResetDevice", Kind::Driver, |process| deactivate(process, device).map(|()| 0))
 }
 
 #[unsafe(no_mangle)]
@@ -117,7 +131,8 @@ extern "C" fn axclrtSynchronizeDevice() -> i32 {
 fn properties(process: &Process, device: i32) -> DeviceProperties {
     let status = process.card.status();
     let mut sw_version = [0; 64];
-    for (place, &byte) in sw_version.iter_mut().zip(FULL_VERSION.to_bytes()) {
+    let version = process.card.condition.firmware(FULL_VERSION);
+    for (place, &byte) in sw_version.iter_mut().take(63).zip(version.to_bytes()) {
         *place = byte;
     }
     DeviceProperties {
@@ -139,10 +154,15 @@ fn properties(process: &Process, device: i32) -> DeviceProperties {
 
 #[unsafe(no_mangle)]
 extern "C" fn axclrtGetDeviceProperties(device: i32, answer: Out<DeviceProperties>) -> i32 {
-    call("axclrtGetDeviceProperties", Kind::Waits(Class::Rpc), |process| {
+    call("axclrtGetDeviceProperties", Kind::Driver, |process| {
         let began = Instant::now();
         answer.check(NULL)?;
         activate(process, device)?;
+        // Several commands run on the card.
+        if let Err(code) = process.card.condition.pass(true) {
+            deactivate(process, device)?;
+            return Err(code);
+        }
         let properties = properties(process, device);
         if let Some(latency) = process.card.latency() {
             wait_until(began + latency.properties());
@@ -156,11 +176,18 @@ extern "C" fn axclrtGetDeviceProperties(device: i32, answer: Out<DevicePropertie
 
 #[unsafe(no_mangle)]
 extern "C" fn axclrtRebootDevice(device: i32) -> i32 {
-    call("axclrtRebootDevice", Kind::Waits(Class::Rpc), |process| {
+    call("axclrtRebootDevice", Kind::Driver, |process| {
         let began = Instant::now();
         known(process, device)?;
         process.state().close_channel();
         process.card.reset();
+        if let Some(machine) = process.attachment() {
+            machine.reboot().map_err(|code| {
+                let text = format!("reboot device {device} fail");
+                process.log.write(log::ERROR, "device", "reboot", line!(), &text);
+                code
+            })?;
+        }
         if let Some(latency) = process.card.latency() {
             wait_until(began + latency.reboot());
         }

@@ -12,6 +12,7 @@ use super::pointer::{Address, Handle, Out, Text};
 use super::process::Process;
 use super::{Kind, call};
 use crate::card::code::Code;
+use crate::card::fault::Taint;
 use crate::card::latency::wait_until;
 use crate::card::npu::Request;
 use crate::card::trace::{Class, Way};
@@ -292,7 +293,8 @@ fn describe(
         let io = state.ios.get(&io).ok_or(Code::ENGINE_PARAM)?;
         (io.inputs.clone(), io.outputs.clone(), state.engine_contexts.get(&context) == Some(&id))
     };
-    let taint = process.card.faults.taint();
+    let wrong = process.card.condition.wrong().then_some(Taint::Wrong);
+    let taint = process.card.faults.taint().or(wrong);
     let (Some(loaded), true) = (process.card.engine(id), known) else {
         let reason = format!("there is no engine {id} with a context {context}");
         return Ok(Err((Code::ENGINE_FAILED, reason)));

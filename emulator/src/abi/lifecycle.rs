@@ -71,6 +71,9 @@ fn init(process: &Process, path: Option<PathBuf>) -> Result<i32, Code> {
     process.log.open(&host.path.unwrap_or_else(|| log::DEFAULT_PATH.into()));
     process.log.set_level(host.level.unwrap_or(log::INFO));
     let devices = device_list().map_err(|reason| refuse(process, &reason))?;
+    if !process.attach()? {
+        return Err(Code::NO_DEVICE);
+    }
     let mut state = process.state();
     state.devices = devices;
     state.references = 1;
@@ -98,7 +101,7 @@ extern "C" fn axclInit(json: Text) -> i32 {
 extern "C" fn axclFinalize() -> i32 {
     call("axclFinalize", Kind::Local, |process| {
         let began = Instant::now();
-        {
+        let was_active = {
             let mut state = process.state();
             if state.references == 0 {
                 return Err(Code::fail(Module::Device));
@@ -107,11 +110,17 @@ extern "C" fn axclFinalize() -> i32 {
             if state.references > 0 {
                 return Ok(0);
             }
+            let was_active = state.activations > 0;
             state.close_channel();
             state.thread_device.clear();
             state.thread_context.clear();
             state.devices.clear();
+            was_active
+        };
+        if let Some(machine) = process.attachment().filter(|_| was_active) {
+            machine.release();
         }
+        process.detach();
         process.card.reset();
         if process.card.latency().is_some() {
             wait_until(began + FINALIZE);

@@ -6,6 +6,7 @@ use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use crate::card::Card;
 use crate::card::code::{Code, Module};
 use crate::card::fault;
 use crate::card::latency::wait_until;
@@ -37,6 +38,8 @@ enum Kind {
     Waits(Class),
     /// One message without an answer.
     Send,
+    /// Asks the driver, whatever the card does.
+    Driver,
 }
 
 /// What a function returns, also when it is refused.
@@ -73,13 +76,31 @@ impl Reply for () {
     fn refused(_: Code) {}
 }
 
+/// Carries out what reaches the card, if the card can be reached.
+fn reach<R>(
+    card: &Card,
+    kind: Kind,
+    blocking: bool,
+    body: impl FnOnce() -> Result<R, Code>,
+) -> Result<R, Code> {
+    if matches!(kind, Kind::Local | Kind::Driver) {
+        return body();
+    }
+    card.condition.pass(blocking)?;
+    let outcome = body();
+    if blocking {
+        card.condition.answered();
+    }
+    outcome
+}
+
 /// Carries out one exported function.
 fn call<R: Reply>(name: &'static str, kind: Kind, body: impl FnOnce(&Process) -> Result<R, Code>) -> R {
     let process = process();
     let card = &process.card;
     let (class, blocking) = match kind {
         Kind::Local => (Class::Local, false),
-        Kind::Rpc => (Class::Rpc, true),
+        Kind::Rpc | Kind::Driver => (Class::Rpc, true),
         Kind::Waits(class) => (class, true),
         Kind::Send => (Class::Rpc, false),
     };
@@ -89,12 +110,12 @@ fn call<R: Reply>(name: &'static str, kind: Kind, body: impl FnOnce(&Process) ->
     let outcome =
         catch_unwind(AssertUnwindSafe(|| match card.faults.meet(name).and_then(|act| fault::suffer(&act)) {
             Some(code) => Err(code),
-            None => body(process),
+            None => reach(card, kind, blocking, || body(process)),
         }))
         .unwrap_or_else(|_| Err(Code::fail(Module::Task)));
     if let Some(latency) = card.latency() {
         match kind {
-            Kind::Rpc => wait_until(began + latency.rpc()),
+            Kind::Rpc | Kind::Driver => wait_until(began + latency.rpc()),
             Kind::Send => wait_until(began + latency.send()),
             Kind::Local | Kind::Waits(_) => {}
         }

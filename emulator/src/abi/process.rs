@@ -17,6 +17,7 @@ use crate::card::code::{Code, Module};
 use crate::card::memory::Range;
 use crate::card::stream::{Event, Stream};
 use crate::card::{Card, control, latency::Latency, reservation};
+use crate::machine::attachment::Attachment;
 
 /// A context: work of its own and a default stream.
 pub struct Context {
@@ -93,12 +94,15 @@ pub struct Process {
     pub card: Arc<Card>,
     pub log: Arc<Log>,
     state: Mutex<State>,
+    /// The emulated machine, from axclInit to axclFinalize, where there is one.
+    attachment: Mutex<Option<Arc<Attachment>>>,
 }
 
 static PROCESS: LazyLock<Process> = LazyLock::new(|| Process {
     card: Arc::new(Card::default()),
     log: Arc::default(),
     state: Mutex::default(),
+    attachment: Mutex::default(),
 });
 
 /// The process's runtime.
@@ -134,6 +138,7 @@ impl Process {
         let file = folder.as_ref().map(|folder| folder.join("latency.json"));
         self.card.set_latency(Latency::choose(profile.as_deref(), file.as_deref())?);
         if let Some(folder) = folder {
+            self.card.faults.note_in(&folder.join("acted.jsonl"));
             self.card.faults.watch(&folder.join("faults"));
             let socket = folder.join("control.sock");
             control::listen(&self.card, &socket).map_err(|e| format!("{}: {e}", socket.display()))?;
@@ -143,6 +148,37 @@ impl Process {
             let _ = writeln!(std::io::stderr(), "emulated card: its addresses are not guarded: {e}");
         }
         Ok(())
+    }
+
+    /// The machine this process is attached to.
+    pub fn attachment(&self) -> Option<Arc<Attachment>> {
+        self.attachment.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens the driver of the emulated machine, if there is one. Afterwards, whether a card
+    /// is listed.
+    ///
+    /// # Errors
+    /// [`Code::OPEN`].
+    pub fn attach(&self) -> Result<bool, Code> {
+        let Some(folder) = std::env::var_os("AXCL_EMU_DIR").map(PathBuf::from) else { return Ok(true) };
+        let attachment = Attachment::open(&folder, &self.card).map_err(|(code, reason)| {
+            self.log.write(log::ERROR, "device manager", "init", line!(), &reason);
+            code
+        })?;
+        let listed = attachment.as_ref().is_none_or(|attachment| attachment.listed);
+        if !listed {
+            self.log.write(log::ERROR, "device manager", "init", line!(), "no device connected");
+            return Ok(false);
+        }
+        *self.attachment.lock().unwrap_or_else(PoisonError::into_inner) = attachment.map(Arc::new);
+        Ok(true)
+    }
+
+    /// Closes the driver.
+    pub fn detach(&self) {
+        let attachment = self.attachment.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(attachment);
     }
 
     /// The calling thread's context.

@@ -32,6 +32,8 @@ impl Code {
     pub const NOT_ACTIVE: Code = Code(0x8030_0183);
     pub const INVALID_ID: Code = Code(0x8030_0184);
     pub const THREAD_WITHOUT_DEVICE: Code = Code(0x8030_0185);
+    pub const PORTS: Code = Code(0x8030_0186);
+    pub const REBOOT: Code = Code(0x8030_0187);
     pub const CONTEXT_DESTROY: Code = Code(0x8030_0282);
     pub const CONTEXT_BIND: Code = Code(0x8030_0283);
     pub const NO_CONTEXT: Code = Code(0x8030_0284);

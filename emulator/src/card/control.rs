@@ -3,12 +3,15 @@
 //! It has threads of its own and takes no lock that is held during work, so it answers
 //! while a call hangs.
 
+use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -98,12 +101,7 @@ fn serve(card: &Card, stream: UnixStream) -> io::Result<()> {
     }
 }
 
-/// Listens at `path`, in place of whoever left a socket there, for the rest of the
-/// process's life.
-///
-/// # Errors
-/// When the socket or its thread cannot be had.
-pub fn listen(card: &Arc<Card>, path: &Path) -> io::Result<()> {
+fn serve_all(card: &Arc<Card>, path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -118,6 +116,34 @@ pub fn listen(card: &Arc<Card>, path: &Path) -> io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+/// Listens at `path` for the rest of the process's life; behind a living process that does so
+/// already, as soon as that one has ended.
+///
+/// # Errors
+/// When the socket, its lock or its thread cannot be had.
+pub fn listen(card: &Arc<Card>, path: &Path) -> io::Result<()> {
+    let lock =
+        OpenOptions::new().write(true).create(true).truncate(false).open(path.with_extension("lock"))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {
+            // Held until the process ends.
+            std::mem::forget(lock);
+            serve_all(card, path)
+        }
+        Err(Errno::WOULDBLOCK) => {
+            let (card, path) = (Arc::clone(card), path.to_owned());
+            let wait = move || {
+                if flock(&lock, FlockOperation::LockExclusive).is_ok() {
+                    std::mem::forget(lock);
+                    let _ = serve_all(&card, &path);
+                }
+            };
+            std::thread::Builder::new().name("emu-control".into()).spawn(wait).map(|_| ())
+        }
+        Err(e) => Err(e.into()),
+    }
 }
 
 #[cfg(test)]
@@ -137,8 +163,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.sock");
         let card = Arc::new(Card::default());
-        listen(&card, &path).unwrap();
+        drop(UnixListener::bind(&path).unwrap());
         listen(&card, &path).expect("a stale socket is replaced");
+        listen(&Arc::new(Card::default()), &path).expect("a second one waits for its turn");
         let mut writer = UnixStream::connect(&path).unwrap();
         let mut reader = BufReader::new(writer.try_clone().unwrap());
         let mut ask = |command| ask(&mut reader, &mut writer, command);

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::code::Code;
+use super::condition::{hang, unix_ms};
+use crate::machine::append;
 
 mod folder;
 #[cfg(test)]
@@ -33,6 +36,11 @@ pub enum Act {
     Nan(bool),
     /// Does its work; the next execute (this one, if it is one) writes no outputs.
     Stale(bool),
+    /// Does its work; this many executes from the next on (this one, if it is one) compute
+    /// numbers that are plausible and wrong. 0 is without end.
+    Spoil(u64),
+    /// Stops the whole process: only SIGKILL ends it.
+    HangHard(bool),
 }
 
 const fn one() -> u64 {
@@ -60,7 +68,9 @@ impl Rule {
         match self.act {
             _ if self.call.is_empty() => Err("`call` is empty".into()),
             _ if self.nth == 0 => Err("`nth` counts from 1".into()),
-            Act::Hang(false) | Act::Nan(false) | Act::Stale(false) => Err("an act can only be `true`".into()),
+            Act::Hang(false) | Act::HangHard(false) | Act::Nan(false) | Act::Stale(false) => {
+                Err("an act can only be `true`".into())
+            }
             Act::Signal(n) if !known_signal(n) => Err(format!("there is no signal {n}")),
             _ => Ok(self),
         }
@@ -107,13 +117,19 @@ pub struct Armed {
 pub enum Taint {
     Nan,
     Stale,
+    /// Plausible, and wrong.
+    Wrong,
 }
 
 #[derive(Default)]
 struct State {
+    /// Where rules that acted are noted.
+    diary: Option<PathBuf>,
     folder: Option<Folder>,
     armed: Vec<Armed>,
     taint: Option<Taint>,
+    /// Executes still to be spoilt; the largest number is without end.
+    spoilt: u64,
 }
 
 /// The rules in force.
@@ -125,6 +141,11 @@ pub struct Faults {
 impl Faults {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes in this file, one line each, when a rule acts.
+    pub fn note_in(&self, file: &Path) {
+        self.state().diary = Some(file.to_owned());
     }
 
     /// Takes rules from the files `*.json` of `folder`, now and whenever it changes.
@@ -157,6 +178,7 @@ impl Faults {
             }
         }
         state.taint = None;
+        state.spoilt = 0;
     }
 
     /// A call begins: what is to happen to it. A rule used up is gone, with its file,
@@ -174,8 +196,12 @@ impl Faults {
             }
         }
         let index = due?;
+        let state = &mut *state;
         let armed = state.armed.get_mut(index)?;
         let act = armed.rule.act.clone();
+        if let Some(diary) = &state.diary {
+            let _ = write_down(diary, &armed.rule);
+        }
         match armed.rule.times {
             0 => {}
             1 => {
@@ -194,6 +220,8 @@ impl Faults {
         match act {
             Act::Nan(_) => state.taint = Some(Taint::Nan),
             Act::Stale(_) => state.taint = Some(Taint::Stale),
+            Act::Spoil(0) => state.spoilt = u64::MAX,
+            Act::Spoil(count) => state.spoilt = count,
             _ => {}
         }
         Some(act)
@@ -201,7 +229,14 @@ impl Faults {
 
     /// What the execute that is submitted now suffers.
     pub fn taint(&self) -> Option<Taint> {
-        self.state().taint.take()
+        let mut state = self.state();
+        if state.spoilt == 0 {
+            return state.taint.take();
+        }
+        if state.spoilt != u64::MAX {
+            state.spoilt -= 1;
+        }
+        state.taint.take().or(Some(Taint::Wrong))
     }
 }
 
@@ -211,14 +246,17 @@ fn refresh(state: &mut State) {
     }
 }
 
+fn write_down(diary: &Path, rule: &Rule) -> std::io::Result<()> {
+    let line = json!({ "acted": rule, "unix_ms": unix_ms(), "pid": std::process::id() });
+    append(diary, &line)
+}
+
 /// Carries out what concerns the process rather than the card. Returns the code to fail
 /// with, if any.
 pub fn suffer(act: &Act) -> Option<Code> {
     match *act {
         Act::Fail(code) => return Some(code),
-        Act::Hang(_) => loop {
-            std::thread::park();
-        },
+        Act::Hang(_) => hang(),
         Act::HangMs(ms) => std::thread::sleep(Duration::from_millis(ms)),
         // SAFETY: _exit takes any value and does not return.
         Act::Exit(status) => unsafe { libc::_exit(status) },
@@ -227,7 +265,11 @@ pub fn suffer(act: &Act) -> Option<Code> {
                 let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
             }
         }
-        Act::Nan(_) | Act::Stale(_) => {}
+        Act::HangHard(_) => {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::STOP);
+            hang()
+        }
+        Act::Nan(_) | Act::Stale(_) | Act::Spoil(_) => {}
     }
     None
 }

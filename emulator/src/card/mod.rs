@@ -13,6 +13,7 @@ use crate::engine::{self, Engine, Source};
 
 pub mod allocator;
 pub mod code;
+pub mod condition;
 pub mod control;
 pub mod fault;
 pub mod latency;
@@ -23,6 +24,7 @@ pub mod stream;
 pub mod trace;
 
 use code::Code;
+use condition::Live;
 use fault::Faults;
 use latency::Latency;
 use memory::Memory;
@@ -57,6 +59,8 @@ pub struct Card {
     pub memory: Memory,
     pub trace: Trace,
     pub faults: Faults,
+    /// What the emulated machine says about the card, if there is one.
+    pub condition: Live,
     npu: Npu,
     engines: Mutex<HashMap<u64, Arc<Loaded>>>,
     engine_ids: AtomicU64,
@@ -88,6 +92,7 @@ impl Card {
             memory: Memory::default(),
             trace: Trace::default(),
             faults: Faults::default(),
+            condition: Live::default(),
             npu: Npu::default(),
             engines: Mutex::default(),
             engine_ids: AtomicU64::new(1),
@@ -124,7 +129,7 @@ impl Card {
         let warm = IDLE_TEMPERATURE + npu_load.cast_signed() * 2;
         let set = self.temperature.load(Ordering::Relaxed);
         Status {
-            temperature: if set == i32::MIN { warm } else { set },
+            temperature: if set == i32::MIN { self.condition.temperature().unwrap_or(warm) } else { set },
             total_memory_kb: 945 << 10,
             free_memory_kb: 792 << 10,
             total_cmm_kb: kib(allocator::SIZE),
@@ -211,7 +216,8 @@ impl Card {
         ticket: Ticket,
     ) -> Result<Instant, (Code, String)> {
         let latency = self.latency();
-        let Ran { end, busy } = self.npu.execute(&self.memory, latency.as_deref(), ready, request)?;
+        let Ran { end, busy } =
+            self.npu.execute(&self.memory, latency.as_deref(), self.condition.slow(), ready, request)?;
         self.trace.executed(ticket, busy);
         Ok(end)
     }

@@ -1,0 +1,12 @@
+//! The real card helper, asked by the supervisor's end of its link, on a made-up system.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
+
+mod host;
+#[path = "../support/installed.rs"]
+mod installed;
+mod link;
+mod modules;
+mod reboot;
+mod slot;
+mod system;
