@@ -120,9 +120,20 @@ impl Machine {
     pub fn serving(&self) -> Option<Seat> {
         let good = matches!(self.proof, Proof::Good | Proof::AskedAgain { doubt: false, .. });
         match () {
+            // Nobody would hear the end of the answer.
+            () if self.going_down() => None,
             () if self.card.ready() && good => (!self.hot).then_some(Seat::Card),
             () if self.cpu.ready() => Some(Seat::Cpu),
             () => None,
+        }
+    }
+
+    /// Whether the host is being restarted.
+    fn going_down(&self) -> bool {
+        match self.mode {
+            Mode::Errand { errand, .. } => errand.purpose == Purpose::Climb(Rung::R5),
+            Mode::Rebooting { .. } => true,
+            _ => false,
         }
     }
 

@@ -217,4 +217,6 @@ impl Service {
 }
 
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 pub(crate) mod tests;

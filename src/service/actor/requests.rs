@@ -8,7 +8,7 @@ use super::{Actor, Running};
 use crate::chat::RequestId;
 use crate::fault::{Failure, Fault};
 use crate::link::frame::Command;
-use crate::machine::{Event, Seat, State};
+use crate::machine::{Event, Rung, Seat, State};
 use crate::service::hands::Hands;
 use crate::service::job::Job;
 use crate::service::ticket::Refused;
@@ -46,6 +46,8 @@ impl<H: Hands> Actor<H> {
         let ready = self.now + self.until_ready();
         match self.parts.machine.state(false) {
             State::Parked | State::NoCard if !self.stand_in_comes() => None,
+            // The connection will not outlive the host's restart.
+            State::Recovering(Rung::R5) => None,
             // What takes its known course is waited for, if the caller's time allows.
             State::Loading | State::Recovering(_) | State::Suspect if ready > job.deadline => None,
             State::Loading | State::Recovering(_) | State::Suspect => Some(job.hold.max(ready)),
