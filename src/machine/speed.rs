@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// A rate is judged over this much decoding.
 const WINDOW: Duration = Duration::from_secs(20);
+/// However fast the pace of a test, one second is needed to tell.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// So many slow windows in a row are a fault: a minute.
 const SLOW_WINDOWS: u32 = 3;
 /// A rate below this share of the baseline is slow …
@@ -33,7 +35,7 @@ impl Speed {
     pub fn token(&mut self, time: Duration, pace: f64) -> bool {
         self.time += time;
         self.tokens += 1;
-        if self.time.mul_f64(pace) < WINDOW {
+        if self.time < WINDOW.div_f64(pace).max(SHORTEST) {
             return false;
         }
         let rate = f64::from(self.tokens) / self.time.as_secs_f64();

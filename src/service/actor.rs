@@ -7,6 +7,7 @@ mod carry_out;
 mod requests;
 mod test_prompt;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -38,6 +39,13 @@ struct Running {
     since: Duration,
     /// When its last token came from this worker.
     token: Option<Duration>,
+}
+
+impl Running {
+    /// Whether its tokens are of another model than that in `seat`.
+    fn strange_to(&self, seat: Seat) -> bool {
+        self.seat != seat && self.job.tokens() > 0
+    }
 }
 
 /// What is known of the worker in a seat.
@@ -74,6 +82,8 @@ pub(super) struct Actor<H> {
     cpu: Post,
     queue: Queue,
     running: Option<Running>,
+    /// Half told answers that wait for the model that began them.
+    aside: VecDeque<Running>,
     /// A request that was given up while a worker had it, and when.
     cancelled: Option<(Seat, RequestId, Duration)>,
     /// Since the service was asked to stop: when its last request must have ended.
@@ -101,6 +111,7 @@ impl<H: Hands> Actor<H> {
             cpu: Post::default(),
             queue: Queue::default(),
             running: None,
+            aside: VecDeque::new(),
             cancelled: None,
             drain: None,
             finished: false,
@@ -134,9 +145,11 @@ impl<H: Hands> Actor<H> {
     /// When [`Self::advance`] is due without anything happening.
     pub fn wake(&self) -> Duration {
         let pulse = |post: &Post| post.pulse.as_ref().filter(|_| post.linked).map(Pulse::deadline);
-        let running = self.running.as_ref().map(|r| r.job.deadline);
+        let runs = self.running.iter().chain(&self.aside);
+        let running = runs.map(|run| run.job.deadline).min();
         let cancelled = self.cancelled.map(|(_, _, since)| since + CANCEL);
-        let drain = self.drain.filter(|_| !self.queue.is_empty() || self.running.is_some());
+        let drain =
+            self.drain.filter(|_| !self.queue.is_empty() || self.running.is_some() || !self.aside.is_empty());
         [Some(self.now + BEAT), self.parts.machine.deadline(), pulse(&self.card), pulse(&self.cpu), running]
             .into_iter()
             .chain([cancelled, self.queue.deadline(), drain])
@@ -215,7 +228,7 @@ impl<H: Hands> Actor<H> {
         status.ready = serving.is_some() && prompt && self.drain.is_none();
         status.degraded = machine.degraded();
         status.slow = self.speed.is_slow();
-        status.queue = self.queue.len();
+        status.queue = self.queue.len() + self.aside.len();
         status.running = self.running.is_some();
         status.failures = machine.failures();
         status.worker_pid = post.pid;

@@ -75,6 +75,7 @@ impl<H: Hands> Actor<H> {
             let detail = format!("request {} ended after {} tokens", run.job.id.0, run.job.tokens());
             self.give_up(run, Failure::new(Fault::Timeout, detail));
         }
+        self.expire_aside();
         if self.parts.machine.serving().is_some() || self.stand_in_comes() {
             return;
         }
@@ -85,6 +86,16 @@ impl<H: Hands> Actor<H> {
         }
         if let Some(run) = self.running.take_if(|run| !run.sent && next_try >= run.job.deadline) {
             self.give_up(run, self.not_ready().failure);
+        }
+    }
+
+    /// Ends what waits for the card in vain.
+    fn expire_aside(&mut self) {
+        let (now, next_try) = (self.now, self.parts.machine.resting().unwrap_or_default());
+        while let Some(at) = self.aside.iter().position(|run| now.max(next_try) >= run.job.deadline) {
+            let Some(run) = self.aside.remove(at) else { return };
+            let detail = format!("{} tokens came before the card was given up", run.job.tokens());
+            self.give_up(run, Failure::new(Fault::Interrupted, detail));
         }
     }
 
@@ -108,7 +119,11 @@ impl<H: Hands> Actor<H> {
     pub(super) fn abandon(&mut self, id: RequestId) {
         if self.queue.remove(id).is_some() {
             self.status.counters.abandoned += 1;
-        } else if let Some(run) = self.running.take_if(|run| run.job.id == id) {
+            return;
+        }
+        let aside = self.aside.iter().position(|run| run.job.id == id);
+        let running = self.running.take_if(|run| run.job.id == id);
+        if let Some(run) = running.or_else(|| self.aside.remove(aside?)) {
             info!(request = id.0, tokens = run.job.tokens(), "the client left");
             self.status.counters.abandoned += 1;
             self.cancel(&run);
@@ -132,7 +147,7 @@ impl<H: Hands> Actor<H> {
         if self.now >= until {
             self.end_all(&Refused::stopping());
         }
-        if self.running.is_none() && self.queue.is_empty() {
+        if self.running.is_none() && self.queue.is_empty() && self.aside.is_empty() {
             self.happen(Event::Stop);
         }
     }
@@ -143,7 +158,7 @@ impl<H: Hands> Actor<H> {
             self.status.counters.failed += 1;
             job.refuse(why.clone());
         }
-        if let Some(run) = self.running.take() {
+        for run in self.running.take().into_iter().chain(std::mem::take(&mut self.aside)) {
             self.give_up(run, why.failure.clone());
         }
     }
@@ -155,20 +170,21 @@ impl<H: Hands> Actor<H> {
         if self.cancelled.is_some_and(|(at, ..)| at == seat) {
             return;
         }
+        if let Some(run) = self.running.take_if(|run| !run.sent && run.strange_to(seat)) {
+            self.set_aside(run);
+        }
         if self.running.is_none() {
+            let back = self.aside.iter().position(|run| !run.strange_to(seat));
             let since = self.now;
-            let job = self.queue.pop();
-            self.running = job.map(|job| Running { job, seat, sent: false, since, token: None });
+            self.running = match back.and_then(|at| self.aside.remove(at)) {
+                Some(run) => Some(run),
+                None => {
+                    let job = self.queue.pop();
+                    job.map(|job| Running { job, seat, sent: false, since, token: None })
+                }
+            };
         }
         let Some(mut run) = self.running.take_if(|run| !run.sent) else { return };
-        if run.seat != seat && run.job.tokens() > 0 {
-            // Tokens of one model mean nothing to the other.
-            if !run.job.restart() {
-                let detail = format!("{} tokens came before the card was given up", run.job.tokens());
-                return self.give_up(run, Failure::new(Fault::Interrupted, detail));
-            }
-            self.status.counters.restarted_answers += 1;
-        }
         if run.job.tokens() > 0 {
             self.status.counters.resumes += 1;
             info!(request = run.job.id.0, tokens = run.job.tokens(), "continuing an answer");
@@ -178,6 +194,18 @@ impl<H: Hands> Actor<H> {
         self.running = Some(run);
         if let Err(failure) = sent {
             self.distrust(seat, failure);
+        }
+    }
+
+    /// Tokens of one model mean nothing to the other: an answer of which the client has seen
+    /// nothing begins anew, one that is half told waits for the model that began it.
+    fn set_aside(&mut self, mut run: Running) {
+        if run.job.restart() {
+            self.status.counters.restarted_answers += 1;
+            self.running = Some(run);
+        } else {
+            info!(request = run.job.id.0, tokens = run.job.tokens(), "a half told answer waits for the card");
+            self.aside.push_back(run);
         }
     }
 
