@@ -14,7 +14,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("axcl", &[]),
     ("chat", &[]),
     ("config", &["chat"]),
-    ("detect", &[]),
+    ("detect", &["sys"]),
     ("fault", &[]),
     ("http", &["chat", "config", "service", "sys"]),
     ("inference", &["axcl", "chat", "model"]),
