@@ -18,6 +18,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("fault", &[]),
     ("http", &["chat", "config", "service", "sys"]),
     ("inference", &["axcl", "chat", "model"]),
+    ("ledger", &["machine", "sys"]),
+    ("lights", &["config", "machine", "sys"]),
     ("link", &["chat"]),
     ("machine", &[]),
     ("model", &["axcl", "chat"]),
