@@ -68,6 +68,8 @@ impl Worker {
             .arg("--config")
             .arg(config)
             .envs(env)
+            // Names sockets that the supervisor was passed.
+            .env_remove("LISTEN_FDNAMES")
             .stdin(Stdio::from(OwnedFd::from(far)))
             // Ctrl-C at a terminal is for the supervisor, which then stops the worker.
             .process_group(0)
