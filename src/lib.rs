@@ -11,6 +11,8 @@
 //! | what supervisor and worker say to each other | [`link`] |
 //! | when a worker is started, stopped or replaced | [`machine`] |
 //! | how faults outside the worker are noticed | [`detect`] |
+//! | what is remembered over restarts | [`ledger`] |
+//! | what the lights show | [`lights`] |
 //! | how card, driver, slot and host are restarted | [`recover`] |
 //! | how requests wait, run and survive a worker | [`service`] |
 //! | clock, chance, journal and service manager | [`sys`] |
@@ -27,6 +29,8 @@ pub mod detect;
 pub mod fault;
 pub mod http;
 pub mod inference;
+pub mod ledger;
+pub mod lights;
 pub mod link;
 pub mod machine;
 pub mod model;

@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 use super::{Context, route};
 use crate::config::Limits;
 use crate::fault::{Failure, Fault, Result};
+use crate::sys::sockets::{self, Inherited};
 
 /// Wait after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -28,17 +29,29 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds every address.
+    /// Takes over the sockets that systemd kept for these addresses, binds the others,
+    /// and has all of them kept.
     ///
     /// # Errors
     /// [`Fault::Config`], naming the address that cannot be had.
     pub async fn bind(addresses: &[SocketAddr], limits: Limits) -> Result<Self> {
+        let mut kept = sockets::inherited();
         let mut listeners = Vec::with_capacity(addresses.len());
         for address in addresses {
-            let listener = TcpListener::bind(address).await.map_err(|e| {
+            let failed = |e: std::io::Error| {
                 Failure::new(Fault::Config, format!("server.listen: {address} cannot be listened on: {e}"))
-            })?;
-            listeners.push(listener);
+            };
+            let same = |kept: &Inherited| kept.listener.local_addr().is_ok_and(|bound| bound == *address);
+            let listener = match kept.iter().position(same) {
+                Some(place) => adopt(kept.swap_remove(place).listener),
+                None => TcpListener::bind(address).await,
+            };
+            listeners.push(listener.map_err(failed)?);
+        }
+        // No longer configured: closed here, and there.
+        kept.iter().for_each(|kept| sockets::forget(&kept.name));
+        for (number, listener) in listeners.iter().enumerate() {
+            sockets::keep(&format!("http-{number}"), listener);
         }
         Ok(Self { listeners, limits })
     }
@@ -71,6 +84,11 @@ impl Server {
             warn!("some connections did not end in time");
         }
     }
+}
+
+fn adopt(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 async fn accept(

@@ -70,6 +70,8 @@ impl Worker {
             .arg(config)
             .args(arguments)
             .envs(env)
+            // Names sockets that the supervisor was passed.
+            .env_remove("LISTEN_FDNAMES")
             .stdin(Stdio::from(OwnedFd::from(far)))
             // Ctrl-C at a terminal is for the supervisor, which then stops the worker.
             .process_group(0)

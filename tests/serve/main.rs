@@ -9,5 +9,6 @@ mod client;
 #[path = "../support/installed.rs"]
 mod installed;
 mod program;
+mod sockets;
 mod supervisor;
 mod survival;

@@ -1,0 +1,96 @@
+//! What is remembered over restarts and reboots, in the state directory.
+//!
+//! | to change | open |
+//! |---|---|
+//! | what is recorded and how it is written | [`record`] |
+//! | the recorded answers to the test prompt | [`golden`] |
+//! | how files are written, retried, shortened | `writer` |
+//!
+//! A thread of its own writes: whoever records something never waits for a disk.
+
+pub mod golden;
+pub mod record;
+mod writer;
+
+use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use crate::fault::{Failure, Fault};
+pub use golden::Golden;
+pub use record::{History, Record, What};
+use writer::{Order, Writer};
+
+/// Orders that may wait for the writer.
+const ORDERS: usize = 256;
+
+/// Writes records. Clones write to the same file. What was ordered is written although
+/// the last of them is dropped, as long as the process lives: see [`Ledger::flush`].
+#[derive(Clone)]
+pub struct Ledger {
+    orders: Option<SyncSender<Order>>,
+    boot: String,
+    base: Duration,
+    started: Instant,
+}
+
+impl Ledger {
+    /// Opens the ledger in `state_dir`, and tells what it holds. Reads it at once, which
+    /// is meant for the start. With an empty `state_dir` nothing is kept.
+    pub fn open(state_dir: &Path, boot_id: String) -> (Self, History) {
+        let mut ledger = Self { orders: None, boot: boot_id, base: Duration::ZERO, started: Instant::now() };
+        if state_dir.as_os_str().is_empty() {
+            return (ledger, History::default());
+        }
+        let history = writer::read(state_dir);
+        ledger.base = history.base;
+        let (orders, waiting) = sync_channel(ORDERS);
+        let writer = Writer::new(state_dir, ledger.clone());
+        match std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&waiting)) {
+            Ok(_) => ledger.orders = Some(orders),
+            Err(e) => error!("{}", Failure::new(Fault::State, format!("no thread to write it: {e}"))),
+        }
+        (ledger, history)
+    }
+
+    /// The operating time.
+    pub fn now(&self) -> Duration {
+        record::whole_milliseconds(self.base + self.started.elapsed())
+    }
+
+    /// `what`, happening now.
+    pub fn stamp(&self, what: What) -> Record {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Record { at: self.now(), unix, boot: self.boot.clone(), what }
+    }
+
+    /// Has `record` written soon.
+    pub fn append(&self, record: Record) {
+        self.order(Order::Record(record));
+    }
+
+    /// Waits until all that was appended is on the disk; false where it is not within
+    /// `at_most`.
+    pub async fn flush(&self, at_most: Duration) -> bool {
+        let Some(orders) = &self.orders else { return true };
+        let (done, written) = oneshot::channel();
+        orders.try_send(Order::Flush(done)).is_ok() && matches!(timeout(at_most, written).await, Ok(Ok(true)))
+    }
+
+    fn order(&self, order: Order) {
+        let Some(orders) = &self.orders else { return };
+        if orders.try_send(order).is_err() {
+            warn!(
+                "{}",
+                Failure::new(Fault::State, "a write hangs and too many others wait: one was dropped")
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
