@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use clap::Parser;
 use llm8850::config::{self, Config};
+use llm8850::detect::watchdog;
 use llm8850::fault::{Failure, Fault, Result};
 use llm8850::http::Context;
 use llm8850::http::server::Server;
-use llm8850::service::{Launch, Service, Settings};
+use llm8850::lights::{self, Look};
+use llm8850::service::{Launch, Service, Settings, Status};
 use llm8850::sys::log::{self, LogControl};
 use llm8850::sys::notify::{self, Notifier};
+use llm8850::sys::root::SysRoot;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -32,13 +35,18 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let (config, problems) = Config::load(&arguments.config);
     if arguments.check_config {
-        return check(&arguments.config, &problems);
+        problems.iter().for_each(|problem| eprintln!("{problem}"));
+        if problems.is_empty() {
+            println!("{}: OK", arguments.config.display());
+        }
+        return ExitCode::from(u8::from(!problems.is_empty()));
     }
     let started = log::start(config.log.level).and_then(|control| {
+        let settings = Settings::new(&config, &problems);
         problems.into_iter().for_each(|problem| error!("{}", Failure::from(problem)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| Failure::new(Fault::Internal, format!("the runtime: {e}")))?;
-        runtime.block_on(serve(config, &arguments.config, &control))
+        runtime.block_on(serve(config, settings, &arguments.config, &control))
     });
     match started {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,16 +57,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(path: &Path, problems: &[config::Problem]) -> ExitCode {
-    if problems.is_empty() {
-        println!("{}: OK", path.display());
-        return ExitCode::SUCCESS;
-    }
-    problems.iter().for_each(|problem| eprintln!("{problem}"));
-    ExitCode::FAILURE
-}
-
-async fn serve(config: Config, path: &Path, log: &LogControl) -> Result<()> {
+async fn serve(config: Config, settings: Settings, path: &Path, log: &LogControl) -> Result<()> {
     let signals = |kind| signal(kind).map_err(|e| Failure::new(Fault::Internal, format!("signals: {e}")));
     let mut terminate = signals(SignalKind::terminate())?;
     let mut interrupt = signals(SignalKind::interrupt())?;
@@ -66,9 +65,18 @@ async fn serve(config: Config, path: &Path, log: &LogControl) -> Result<()> {
 
     let server = Server::bind(&config.server.listen, config.limits.clone()).await?;
     let launch = Launch::new(&config, path.into());
-    let settings = Settings { defaults: config.defaults.clone(), limits: config.limits.clone() };
+    let config_error = !settings.problems.is_empty();
+    let (looks, seen) = watch::channel(Look::default());
     let mut notifier = Notifier::from_environment();
-    let (service, mut ended) = Service::start(launch, settings, move |status| notifier.beat(status.line()));
+    let beat = move |status: &Status| {
+        notifier.beat(status.line());
+        let look = Look { state: status.state, config_error, tokens: status.counters.tokens };
+        looks.send_if_modified(|shown| std::mem::replace(shown, look) != look);
+    };
+    let (service, mut ended) = Service::start(launch, settings, beat);
+    let root = SysRoot::new(&config.recovery.system_root);
+    watchdog::report(&root);
+    tokio::spawn(lights::run(config.lights.clone(), root, seen));
     let addresses: Vec<String> = server.addresses().iter().map(|a| format!("http://{a}")).collect();
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(server.run(Arc::new(Context::new(service.clone())), stopped));
@@ -96,13 +104,11 @@ fn reload(service: &Service, started: &Config, path: &Path, log: &LogControl) {
     notify::reloading();
     let (config, problems) = Config::load(path);
     if problems.is_empty() {
-        if (&config.server, &config.worker, &config.model)
-            != (&started.server, &started.worker, &started.model)
-        {
-            warn!("changes of [server], [worker] and [model] take effect at the next start");
+        if config.needs_restart(started) {
+            warn!("changes outside [defaults], [limits] and [log] take effect at the next start");
         }
         log.set(config.log.level);
-        service.reload(Settings { defaults: config.defaults, limits: config.limits });
+        service.reload(Settings::new(&config, &[]));
         info!("the configuration was read again");
     } else {
         problems.into_iter().for_each(|problem| error!("{}", Failure::from(problem)));

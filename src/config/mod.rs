@@ -83,5 +83,18 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether this differs from `started` in what a running supervisor cannot change.
+    pub fn needs_restart(&self, started: &Self) -> bool {
+        let adopt = |config: &Self| Self {
+            defaults: Defaults::default(),
+            limits: Limits::default(),
+            log: Log::default(),
+            ..config.clone()
+        };
+        adopt(self) != adopt(started)
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use tracing::{debug, info, warn};
+
 use crate::fault::{Failure, Fault, Result};
 use crate::sys::root::SysRoot;
 
@@ -25,6 +27,16 @@ pub fn check(root: &SysRoot) -> Result<String> {
     }
     let detail = if found.is_empty() { format!("/{CLASS} holds none") } else { found.join(", ") };
     Err(Failure::new(Fault::Watchdog, detail))
+}
+
+/// Tells the journal. Where no service manager minds the program it is a trial run, and a
+/// missing watchdog no news.
+pub fn report(root: &SysRoot) {
+    match check(root) {
+        Ok(armed) => info!("the hardware watchdog is armed: {armed}"),
+        Err(failure) if std::env::var_os("NOTIFY_SOCKET").is_none() => debug!("{failure}"),
+        Err(failure) => warn!(code = failure.fault.code(), "{failure}"),
+    }
 }
 
 /// How watchdog `name` is armed, or what it lacks.

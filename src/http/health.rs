@@ -7,6 +7,9 @@ use serde_json::json;
 
 use super::Context;
 use super::body::{Body, json};
+use crate::fault::Fault;
+use crate::lights::{Lamps, Look};
+use crate::service::Settings;
 
 /// `/livez`: the supervisor turns its loop.
 pub fn live() -> Response<Body> {
@@ -17,7 +20,9 @@ pub fn live() -> Response<Body> {
 pub fn ready(context: &Context) -> Response<Body> {
     let status = context.service.status();
     if status.ready {
-        return json(StatusCode::OK, &json!({"status": "ok", "degraded": status.degraded}));
+        let warning = context.service.settings().problems.first().map(|_| Fault::Config.code());
+        let body = json!({"status": "ok", "degraded": status.degraded, "warning": warning});
+        return json(StatusCode::OK, &body);
     }
     let code = status.last_failure.as_ref().map(|failure| failure.fault.code());
     let body = json!({"status": status.state.name(), "loading": status.loading, "code": code});
@@ -28,10 +33,21 @@ pub fn ready(context: &Context) -> Response<Body> {
 
 /// `/v1/status`: everything told about the service.
 pub fn status(context: &Context) -> Response<Body> {
-    let mut status = json!(context.service.status());
+    let status = context.service.status();
+    let Settings { lights, problems, .. } = context.service.settings();
+    let look =
+        Look { state: status.state, config_error: !problems.is_empty(), tokens: status.counters.tokens };
+    let Lamps { status: status_lamp, fault: fault_lamp } = look.lamps();
+    let mut status = json!(status);
     if let Some(fields) = status.as_object_mut() {
         fields.insert("version".into(), env!("CARGO_PKG_VERSION").into());
         fields.insert("started".into(), context.started.into());
+        fields.insert("problems".into(), json!(problems));
+        let lamps = json!({
+            "status": {"colour": lights.status_colour, "shows": status_lamp},
+            "fault": {"colour": lights.fault_colour, "shows": fault_lamp},
+        });
+        fields.insert("lights".into(), lamps);
     }
     json(StatusCode::OK, &status)
 }

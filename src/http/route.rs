@@ -14,6 +14,8 @@ use super::{Context, health, openai};
 use crate::sys::chance;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// On every response while the small model on the CPU answers.
+const DEGRADED: HeaderName = HeaderName::from_static("x-llm8850-degraded");
 const SERVER: &str = concat!("llm8850/", env!("CARGO_PKG_VERSION"));
 
 /// A resource.
@@ -86,6 +88,9 @@ where
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+    if context.service.status().degraded {
+        headers.insert(DEGRADED, HeaderValue::from_static("cpu"));
+    }
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
     response

@@ -18,10 +18,9 @@ use tokio::task::JoinHandle;
 
 use self::client::{Events, Sent, content, get, json as body, post};
 use super::*;
-use crate::config::Config;
-use crate::config::{self, Seconds};
+use crate::config::{self, Config, Seconds};
 use crate::http::server::Server;
-use crate::service::tests::scripted;
+use crate::service::tests::{recovery, scripted};
 use crate::service::{Launch, Settings};
 use std::sync::Arc;
 
@@ -46,10 +45,8 @@ fn on_stage(script: &str, change: impl FnOnce(&mut Settings), act: impl AsyncFnO
         change(&mut settings);
         let server = Server::bind(&["127.0.0.1:0".parse().unwrap()], settings.limits.clone()).await.unwrap();
         let address = server.addresses()[0];
-        let launch = Launch {
-            program,
-            ..Launch::new(&Config { worker, ..Config::default() }, dir.path().join("config.toml"))
-        };
+        let config = Config { worker, recovery: recovery(dir.path()), ..Config::default() };
+        let launch = Launch { program, ..Launch::new(&config, dir.path().join("config.toml")) };
         let (service, _) = Service::start(launch, settings, |_| {});
         let (stop, stopped) = watch::channel(false);
         let ended = tokio::spawn(server.run(Arc::new(Context::new(service.clone())), stopped));

@@ -64,8 +64,9 @@ impl Ledger {
 
     /// `what`, happening now.
     pub fn stamp(&self, what: What) -> Record {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Record { at: self.now(), unix, boot: self.boot.clone(), what }
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
+        Record { at: self.now(), unix_ms, boot: self.boot.clone(), what }
     }
 
     /// Has `record` written soon.

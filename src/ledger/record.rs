@@ -17,8 +17,8 @@ pub struct Record {
     /// starts. No change of the wall clock moves it.
     #[serde(serialize_with = "to_seconds", deserialize_with = "from_seconds")]
     pub at: Duration,
-    /// Seconds since 1970, by a clock that may have been wrong: for people only.
-    pub unix: u64,
+    /// Milliseconds since 1970, by a clock that may have been wrong: for people only.
+    pub unix_ms: u64,
     /// The kernel's identifier of the boot.
     pub boot: String,
     #[serde(flatten)]
@@ -39,17 +39,25 @@ pub enum What {
         rung: Rung,
         fault: Fault,
     },
-    /// After `seconds`, `rung` being the last, requests were answered again.
-    Recovered {
+    /// A rung's own act failed.
+    RungFailed {
         #[serde(deserialize_with = "rung")]
         rung: Rung,
         fault: Fault,
-        seconds: u64,
     },
-    /// The small model took over.
-    Degraded { fault: Fault, detail: String },
-    /// Nothing answers any more.
-    Parked { fault: Fault, detail: String },
+    /// The card answers again, after `ms`. `rung` is the last one used.
+    Recovered {
+        #[serde(default, deserialize_with = "maybe_rung")]
+        rung: Option<Rung>,
+        fault: Fault,
+        ms: u64,
+    },
+    /// The card is left alone for `seconds`: the small model answers, or nothing.
+    Resting { fault: Fault, seconds: u64 },
+    /// The rest is over.
+    Retrying { fault: Fault },
+    /// The card became too hot, or cool again.
+    Heat { hot: bool },
     /// Nothing happened: keeps the operating time.
     Mark,
     /// The supervisor ended in good order.
@@ -129,13 +137,19 @@ fn rung<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rung, D::Error> {
     rung.ok_or_else(|| serde::de::Error::custom(format!("{name:?} is no rung")))
 }
 
+fn maybe_rung<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Rung>, D::Error> {
+    let name = Option::<String>::deserialize(deserializer)?;
+    let known = |name: String| Rung::ALL.into_iter().find(|rung| rung.to_string() == name);
+    Ok(name.and_then(known))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     fn record(at: f64, boot: &str, what: What) -> Record {
-        Record { at: Duration::from_secs_f64(at), unix: 1_800_000_000, boot: boot.into(), what }
+        Record { at: Duration::from_secs_f64(at), unix_ms: 1_800_000_000_000, boot: boot.into(), what }
     }
 
     fn every_kind() -> Vec<What> {
@@ -144,12 +158,15 @@ mod tests {
             What::Boot,
             What::Mark,
             What::Stop,
-            What::Incident { fault, detail: detail.clone() },
-            What::Degraded { fault, detail: detail.clone() },
-            What::Parked { fault, detail },
+            What::Incident { fault, detail },
+            What::Resting { fault, seconds: 1800 },
+            What::Retrying { fault },
+            What::Heat { hot: true },
+            What::Recovered { rung: None, fault, ms: 7 },
         ];
         kinds.extend(Rung::ALL.map(|rung| What::Rung { rung, fault }));
-        kinds.push(What::Recovered { rung: Rung::R3, fault, seconds: 41 });
+        kinds.extend(Rung::ALL.map(|rung| What::RungFailed { rung, fault }));
+        kinds.extend(Rung::ALL.map(|rung| What::Recovered { rung: Some(rung), fault, ms: 41 }));
         kinds
     }
 
@@ -158,7 +175,7 @@ mod tests {
         let line = record(12.5, "b", What::Rung { rung: Rung::R2, fault: Fault::CardDead }).line().unwrap();
         assert_eq!(
             line,
-            "{\"at\":12.5,\"unix\":1800000000,\"boot\":\"b\",\"what\":\"rung\",\"rung\":\"R2\",\"fault\":\"E-CARD-DEAD\"}\n"
+            "{\"at\":12.5,\"unix_ms\":1800000000000,\"boot\":\"b\",\"what\":\"rung\",\"rung\":\"R2\",\"fault\":\"E-CARD-DEAD\"}\n"
         );
     }
 
@@ -180,10 +197,10 @@ mod tests {
             "{\"at\":",
             "\u{fffd}\u{fffd}",
             "{}",
-            "{\"at\":-1.0,\"unix\":0,\"boot\":\"\",\"what\":\"mark\"}",
-            "{\"at\":1e300,\"unix\":0,\"boot\":\"\",\"what\":\"mark\"}",
-            "{\"at\":1.0,\"unix\":0,\"boot\":\"\",\"what\":\"rung\",\"rung\":\"R9\",\"fault\":\"E-CARD-DEAD\"}",
-            "{\"at\":1.0,\"unix\":0,\"boot\":\"\",\"what\":\"dance\"}",
+            "{\"at\":-1.0,\"unix_ms\":0,\"boot\":\"\",\"what\":\"mark\"}",
+            "{\"at\":1e300,\"unix_ms\":0,\"boot\":\"\",\"what\":\"mark\"}",
+            "{\"at\":1.0,\"unix_ms\":0,\"boot\":\"\",\"what\":\"rung\",\"rung\":\"R9\",\"fault\":\"E-CARD-DEAD\"}",
+            "{\"at\":1.0,\"unix_ms\":0,\"boot\":\"\",\"what\":\"dance\"}",
         ];
         let text = format!("{good}{}\n\n{good}{later}{{\"at\":9", bad.join("\n"));
         let (history, broken) = History::parse(&text);
@@ -197,7 +214,7 @@ mod tests {
         #[test]
         fn times_survive_to_the_millisecond(millis in 0u64..10_000_000_000_000) {
             let at = Duration::from_millis(millis);
-            let record = Record { at, unix: 0, boot: String::new(), what: What::Mark };
+            let record = Record { at, unix_ms: 0, boot: String::new(), what: What::Mark };
             prop_assert_eq!(Record::parse(&record.line().unwrap()).unwrap().at, at);
         }
 

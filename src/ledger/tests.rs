@@ -31,7 +31,7 @@ async fn what_was_recorded_is_there_after_a_restart_and_time_goes_on() {
     let first = [What::Boot, What::Rung { rung: Rung::R2, fault: Fault::CardDead }];
     assert_eq!(session(directory.path(), "a", &first).await, History::default());
     // Time stands still while nobody runs, and does not heed the wall clock.
-    let far = r#"{"at":5000.5,"unix":1,"boot":"a","what":"stop"}"#;
+    let far = r#"{"at":5000.5,"unix_ms":1,"boot":"a","what":"stop"}"#;
     let text = fs::read_to_string(file(directory.path())).unwrap() + far + "\n";
     fs::write(file(directory.path()), text).unwrap();
     let second = session(directory.path(), "b", &[What::Boot]).await;

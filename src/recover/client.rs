@@ -39,10 +39,21 @@ impl Helper {
 
     /// Gives an order. Must be called within a tokio runtime; returns at once.
     pub fn start(&self, verb: Verb, pace: f64) -> Run {
+        self.start_after(verb, pace, std::future::ready(()))
+    }
+
+    /// As [`Self::start`], once `before` is done.
+    pub fn start_after(
+        &self,
+        verb: Verb,
+        pace: f64,
+        before: impl Future<Output = ()> + Send + 'static,
+    ) -> Run {
         let order = Order { verb, pace };
         let (sender, replies) = mpsc::channel(REPLIES);
         let helper = self.clone();
         tokio::spawn(async move {
+            before.await;
             let limit = order.deadline() + GRACE;
             let last = match timeout(limit, helper.converse(&order, &sender)).await {
                 Ok(Ok(last)) => last,

@@ -26,15 +26,15 @@ mod ticket;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::chat::{Request, RequestId};
 use crate::config::{self, Defaults, Limits};
+use crate::ledger::{History, Ledger, What};
 use crate::machine::{Ladder, Machine, Policy, life};
-use crate::sys::{chance, clock::Clock};
+use crate::sys::{boot, chance, clock::Clock, root::SysRoot};
 
 use actor::{Actor, Parts};
 use job::Job;
@@ -51,6 +51,22 @@ const EVENTS: usize = 1024;
 pub struct Settings {
     pub defaults: Defaults,
     pub limits: Limits,
+    /// What the lights look like, for who asks.
+    pub lights: config::Lights,
+    /// What is wrong in the configuration file: defaults stand in for it.
+    pub problems: Vec<String>,
+}
+
+impl Settings {
+    /// As `config` says.
+    pub fn new(config: &config::Config, problems: &[config::Problem]) -> Self {
+        Self {
+            defaults: config.defaults.clone(),
+            limits: config.limits.clone(),
+            lights: config.lights.clone(),
+            problems: problems.iter().map(ToString::to_string).collect(),
+        }
+    }
 }
 
 /// How workers are started, and what is done about faults.
@@ -105,6 +121,16 @@ impl Launch {
     }
 }
 
+/// The ladder as it was left. Its time runs `pace` times as fast.
+fn ladder(history: &History, pace: f64) -> Ladder {
+    let used = history.records.iter().filter_map(|record| match record.what {
+        What::Rung { rung, .. } => Some((rung, record.at.mul_f64(pace))),
+        _ => None,
+    });
+    let boots = history.host_boots().into_iter().map(|at| at.mul_f64(pace));
+    Ladder::new(used.collect(), boots.collect())
+}
+
 /// What the handle tells the task.
 enum Order {
     Submit(Box<Job>),
@@ -135,10 +161,12 @@ impl Service {
         let (orders, inbox) = mpsc::unbounded_channel();
         let (publish, status) = watch::channel(Status::default());
         let (settings, current) = watch::channel(settings);
-        let clock = Clock::start_at(Duration::ZERO);
-        let machine = Machine::new(launch.policy(), Ladder::default());
+        let root = SysRoot::new(&launch.recovery.system_root);
+        let (ledger, history) = Ledger::open(&launch.recovery.state_dir, boot::id(&root));
+        let clock = Clock::start_at(history.base);
+        let machine = Machine::new(launch.policy(), ladder(&history, launch.recovery.pace));
         let (worker, recovery) = (launch.worker.clone(), launch.recovery.clone());
-        let hands = Outside::new(launch);
+        let hands = Outside::new(launch, ledger);
         let parts =
             Parts { machine, hands, settings: current, publish, beat: Box::new(beat), worker, recovery };
         let service = Self {

@@ -15,6 +15,11 @@ fn run<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
+/// The tests' own `/`: nothing of this machine is watched.
+pub(crate) fn recovery(dir: &std::path::Path) -> config::Recovery {
+    config::Recovery { system_root: dir.join("root"), ..config::Recovery::default() }
+}
+
 /// A service whose workers behave as `script` says.
 struct Stage {
     service: Service,
@@ -27,12 +32,13 @@ fn stage(script: &str, change: impl FnOnce(&mut Settings)) -> Stage {
     let program = scripted::program(dir.path());
     let mut worker = config::Worker::default();
     worker.env.insert(scripted::SCRIPT.into(), script.into());
+    let recovery = recovery(dir.path());
     let mut settings = Settings::default();
     settings.defaults.max_tokens = 30;
     change(&mut settings);
     let launch = Launch {
         program,
-        ..Launch::new(&Config { worker, ..Config::default() }, dir.path().join("config.toml"))
+        ..Launch::new(&Config { worker, recovery, ..Config::default() }, dir.path().join("config.toml"))
     };
     let (service, task) = Service::start(launch, settings, |_| {});
     Stage { service, task, _dir: dir }
@@ -297,7 +303,9 @@ fn stopping_ends_what_does_not_end_in_time() {
 #[test]
 fn a_worker_that_cannot_be_started_is_named_in_the_status() {
     run(async {
-        let launch = Launch { program: "/no/such".into(), ..Launch::new(&Config::default(), "x".into()) };
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { recovery: recovery(dir.path()), ..Config::default() };
+        let launch = Launch { program: "/no/such".into(), ..Launch::new(&config, "x".into()) };
         let (service, task) = Service::start(launch, Settings::default(), |_| {});
         let status = service.wait_for(|s| s.failures >= 2).await;
         assert_eq!(status.last_failure.unwrap().fault, Fault::WorkerStart);

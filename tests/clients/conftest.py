@@ -39,6 +39,7 @@ class Service:
         config.write_text(
             f'[server]\nlisten = ["{self.address}"]\n'
             f'[worker]\nruntime = "{RUNTIME}"\n'
+            f'[recovery]\nsystem_root = "{directory}"\n'
             f'[model]\ndir = "{MODEL}"\n{extra}'
         )
         with self.log.open("w") as log:

@@ -119,6 +119,7 @@ fn write_config(path: &Path, card: &Path, sections: &str) {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\n\
          [worker]\nruntime = {runtime}\nverify = false\nenv = {{ AXCL_EMU_DIR = {card} }}\n\
+         [recovery]\nsystem_root = {card}\n\
          [model]\ndir = {model}\nname = \"demo\"\n{sections}\n"
     );
     std::fs::write(path, text).unwrap();
