@@ -137,7 +137,9 @@ impl Writer {
         if self.is_done() {
             return;
         }
-        match self.write() {
+        let result = self.write();
+        let failed = result.is_err();
+        match result {
             Ok(()) if self.ailing => info!("{}: can be written again", self.directory.display()),
             Ok(()) => {}
             Err(e) if self.ailing => tracing::debug!("{}: {e}", self.directory.display()),
@@ -146,7 +148,7 @@ impl Writer {
                 error!(code = Fault::State.code(), "{}", Failure::new(Fault::State, detail));
             }
         }
-        self.ailing = !self.is_done();
+        self.ailing = failed;
     }
 
     fn write(&mut self) -> io::Result<()> {

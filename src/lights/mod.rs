@@ -91,7 +91,7 @@ impl<O: Fn() -> io::Result<Lights> + Clone + Send + 'static> Stage<O> {
     async fn enter(&mut self) -> bool {
         if self.lights.is_none() {
             let open = self.open.clone();
-            let opened = tokio::task::spawn_blocking(move || open()).await;
+            let opened = tokio::task::spawn_blocking(open).await;
             self.lights = self.judged(opened.unwrap_or_else(|e| Err(io::Error::other(e))));
         }
         self.lights.is_some()
