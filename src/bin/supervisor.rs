@@ -46,7 +46,10 @@ fn main() -> ExitCode {
         problems.into_iter().for_each(|problem| error!("{}", Failure::from(problem)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| Failure::new(Fault::Internal, format!("the runtime: {e}")))?;
-        runtime.block_on(serve(config, settings, &arguments.config, &control))
+        let served = runtime.block_on(serve(config, settings, &arguments.config, &control));
+        // A read that hangs in the kernel must not keep the program from ending.
+        runtime.shutdown_background();
+        served
     });
     match started {
         Ok(()) => ExitCode::SUCCESS,

@@ -70,7 +70,8 @@ impl Pattern {
             3 => "3 flashes",
             4 => "4 flashes",
             5 => "5 flashes",
-            _ => "6 flashes",
+            6 => "6 flashes",
+            _ => "7 flashes",
         };
         let mut steps = [(255, FLASH_MS), (0, FLASH_MS)].repeat(usize::from(count));
         let rest = COUNTED_MS.saturating_sub(2 * FLASH_MS * u32::from(count));
@@ -120,7 +121,8 @@ impl Look {
             State::Recovering(rung) => Pattern::flashes(rung.number()),
             State::Degraded | State::ThermalHold => Pattern::slow(),
             State::Parked => Pattern::steady(),
-            State::NoCard => Pattern::flashes(5),
+            // Not five: those are a restart of the host, which mends itself.
+            State::NoCard => Pattern::flashes(7),
             State::Booting
             | State::Probing
             | State::Loading

@@ -4,6 +4,7 @@
 
 mod host;
 #[path = "../support/installed.rs"]
+#[allow(dead_code)]
 mod installed;
 mod link;
 mod modules;
