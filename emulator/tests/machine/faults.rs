@@ -33,8 +33,7 @@ fn a_call_blocked_by_a_death_stays_blocked() {
     let mut log = host.kernel_log();
     let mut user = host.user();
     host.break_it(json!({"kind": "stuck"}));
-    user.begin("memset");
-    host.inside("axclrtMemset");
+    host.hang(&mut user);
     host.break_it(json!({"kind": "dead"}));
     log.with("dead!");
     host.heal();
@@ -50,8 +49,7 @@ fn calls_on_a_dead_card_can_hang_instead() {
     let (mut log, mut user) = (host.kernel_log(), host.user());
     host.break_it(json!({"kind": "dead", "calls": "hang"}));
     log.with("dead!");
-    user.begin("memset");
-    host.inside("axclrtMemset");
+    host.hang(&mut user);
     assert_eq!(host.state()["attached"][0]["gate"], "hang");
 }
 

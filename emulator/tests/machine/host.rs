@@ -227,7 +227,7 @@ impl Machine {
             .unwrap();
         let stdin = child.stdin.take().unwrap();
         let stdout = Lines(BufReader::new(child.stdout.take().unwrap()));
-        Process { child, stdin, stdout }
+        Process { asked: 0, child, stdin, stdout }
     }
 
     /// A process that has the device.
@@ -239,19 +239,35 @@ impl Machine {
         process
     }
 
+    /// Has a process fill memory until a call does not return: it learns of a break a moment later.
+    pub fn hang(&self, process: &mut Process) {
+        until("a hanging call", || {
+            if process.asked < 1000 {
+                process.asked += 1;
+                process.begin("memset");
+            }
+            self.is_inside("axclrtMemset").then_some(())
+        });
+    }
+
     /// Waits until a thread of the process that listens here is inside a call.
     pub fn inside(&self, call: &str) {
-        until(call, || {
-            let mut socket = UnixStream::connect(self.dir.path().join("control.sock")).ok()?;
-            writeln!(socket, "{}", json!({"trace": {}})).ok()?;
-            let trace: Value = serde_json::from_str(&Lines(BufReader::new(socket)).next()).unwrap();
-            (trace["trace"]["inside"][0]["call"] == call).then_some(())
-        });
+        until(call, || self.is_inside(call).then_some(()));
+    }
+
+    /// A call that is merely under way does not count.
+    fn is_inside(&self, call: &str) -> bool {
+        let Ok(mut socket) = UnixStream::connect(self.dir.path().join("control.sock")) else { return false };
+        writeln!(socket, "{}", json!({"trace": {}})).unwrap();
+        let trace: Value = serde_json::from_str(&Lines(BufReader::new(socket)).next()).unwrap();
+        let inside = &trace["trace"]["inside"][0];
+        inside["call"] == call && inside["since_ns"].as_u64() > Some(50_000_000)
     }
 }
 
 /// `attached.c` under control.
 pub struct Process {
+    asked: u32,
     child: Child,
     stdin: ChildStdin,
     stdout: Lines<ChildStdout>,
