@@ -35,11 +35,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let (config, problems) = Config::load(&arguments.config);
     if arguments.check_config {
-        problems.iter().for_each(|problem| eprintln!("{problem}"));
-        if problems.is_empty() {
-            println!("{}: OK", arguments.config.display());
-        }
-        return ExitCode::from(u8::from(!problems.is_empty()));
+        return config::report(&arguments.config, &problems);
     }
     let started = log::start(config.log.level).and_then(|control| {
         let settings = Settings::new(&config, &problems);

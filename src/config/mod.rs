@@ -18,6 +18,7 @@ mod units;
 mod worker;
 
 use std::path::Path;
+use std::process::ExitCode;
 
 pub use defaults::Defaults;
 pub use fallback::Fallback;
@@ -81,6 +82,16 @@ impl Config {
         document.finish(&mut findings);
         (config, findings.into_problems())
     }
+}
+
+/// Prints what is wrong in `file`, for `--check-config`.
+pub fn report(file: &Path, problems: &[Problem]) -> ExitCode {
+    if problems.is_empty() {
+        println!("{}: OK", file.display());
+        return ExitCode::SUCCESS;
+    }
+    problems.iter().for_each(|problem| eprintln!("{problem}"));
+    ExitCode::FAILURE
 }
 
 impl Config {

@@ -2,7 +2,9 @@
 
 mod rests;
 
+use super::super::errand::Verb;
 use super::super::event::Found;
+use super::super::state::{Rung, State};
 use super::*;
 use Rung::{R1, R2, R3, R4, R5};
 

@@ -1,7 +1,6 @@
 //! A world in virtual time: workers, a card that breaks, a helper, a host that restarts.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Dice;
@@ -90,26 +89,6 @@ enum Coming {
     Reboot,
 }
 
-/// In order of time, then of entry.
-struct Entry(Duration, u64, Coming);
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        (self.0, self.1) == (other.0, other.1)
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
-    }
-}
-
 /// What the world hands to the service, or does to the host.
 pub enum Next {
     Happening(Happening),
@@ -128,7 +107,8 @@ pub struct World {
     cpu: Option<Process>,
     processes: u64,
     errands: u64,
-    coming: BinaryHeap<Reverse<Entry>>,
+    /// By time, then by order of entry.
+    coming: BTreeMap<(Duration, u64), Coming>,
     entries: u64,
     golden: Option<Vec<TokenId>>,
     /// Rungs used, over all boots.
@@ -150,7 +130,7 @@ impl World {
             cpu: None,
             processes: 0,
             errands: 0,
-            coming: BinaryHeap::new(),
+            coming: BTreeMap::new(),
             entries: 0,
             golden: None,
             used: Vec::new(),
@@ -169,12 +149,12 @@ impl World {
 
     fn after(&mut self, wait: Duration, coming: Coming) {
         self.entries += 1;
-        self.coming.push(Reverse(Entry(self.now + wait, self.entries, coming)));
+        self.coming.insert((self.now + wait, self.entries), coming);
     }
 
     /// When something comes.
     pub fn due(&self) -> Option<Duration> {
-        self.coming.peek().map(|Reverse(Entry(at, ..))| *at)
+        self.coming.first_key_value().map(|((at, _), _)| *at)
     }
 
     /// The symptom in force, unless it has mended.
@@ -223,7 +203,7 @@ impl World {
 
     /// Lets the next thing come.
     pub fn next(&mut self) -> Next {
-        let Some(Reverse(Entry(_, _, coming))) = self.coming.pop() else { return Next::Nothing };
+        let Some((_, coming)) = self.coming.pop_first() else { return Next::Nothing };
         match coming {
             Coming::Process(seat, number, spoke) => self.process_speaks(seat, number, spoke),
             Coming::Helper(number, verb, reply) if number == self.errands => {
