@@ -142,8 +142,9 @@ impl Kind {
             | Self::Memory { .. }
             | Self::Slow { .. }
             | Self::Wrong {} => Rung::R2,
-            Self::FirmwareFails { .. } | Self::Reboot { .. } => Rung::R3,
-            Self::LinkLost { .. } | Self::LinkDrop { .. } => Rung::R4,
+            Self::Reboot { .. } => Rung::R3,
+            // Every push follows a reset: the weaker ones must not mend it before it acts.
+            Self::FirmwareFails { .. } | Self::LinkLost { .. } | Self::LinkDrop { .. } => Rung::R4,
             Self::ModprobeHangs { .. } | Self::RmmodInUse { .. } | Self::ShutdownHangs { .. } => Rung::R5,
             Self::Absent { .. } | Self::FirmwareMissing {} | Self::Versions { .. } | Self::Heat { .. } => {
                 Rung::Never

@@ -2,6 +2,9 @@
 
 use super::host::{Deed, Heartbeat, Host};
 
+/// Attached processes have been told of a change by then.
+const TOLD_MS: u64 = 20;
+
 impl Host {
     /// The driver listens for a heartbeat, or no longer.
     pub fn set_heartbeat(&mut self, heartbeat: Heartbeat) {
@@ -29,7 +32,8 @@ impl Host {
             format!("[axcl_heartbeat_recv_timeout, 187]: master: 4711, slave: 4711, runtime: {}, timeout: {timeout}", timeout * 1000 + 24),
         );
         self.set_heartbeat(Heartbeat::Dead);
-        self.say_dead(self.heart);
+        // Whoever reads the log may rely on the processes knowing by then.
+        self.later(TOLD_MS, Deed::SayDead(self.heart));
     }
 
     /// The driver says, again and again, that the card is dead.

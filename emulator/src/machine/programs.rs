@@ -85,9 +85,11 @@ fn load(machine: &Machine, module: &'static Module) {
         host.boot_id.clone()
     });
     let hangs = |kind: &Kind| matches!(kind, Kind::ModprobeHangs { module: m } if *m == module.name);
-    if let Some(id) = lock(&machine.host).find_break(hangs) {
-        machine.change(|host| host.acted(id));
-    }
+    machine.change(|host| {
+        if let Some(id) = host.find_break(hangs) {
+            host.acted(id);
+        }
+    });
     machine.wait_until(|host| !host.is_broken(hangs) || host.boot_id != boot);
     if module.name == AXCL_HOST {
         let takes = lock(&machine.host).settings.modprobe_ms;
