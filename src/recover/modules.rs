@@ -59,7 +59,7 @@ fn remove(scene: &Scene<'_>, name: &str, until: Option<Instant>) -> Result<()> {
         Ok(()) => true,
         Err(text) => {
             // Only what may pass by itself is tried again.
-            let passing = text.contains("in use") || text.contains("temporarily unavailable");
+            let passing = ["in use", "busy", "temporarily unavailable"].iter().any(|why| text.contains(why));
             complaint = text;
             !passing
         }

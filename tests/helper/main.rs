@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests
 
 mod host;
+#[allow(dead_code)] // the demo model is for others
 #[path = "../support/installed.rs"]
 #[allow(dead_code)]
 mod installed;
 mod link;
+mod machine;
 mod modules;
 mod reboot;
 mod slot;
