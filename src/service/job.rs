@@ -110,7 +110,7 @@ impl Job {
 
     /// Its worker ended. Returns the failure to end it with, if that was once too often.
     pub fn orphan(&mut self, cause: &Failure) -> Option<Failure> {
-        self.deaths += 1;
+        self.deaths += u32::from(of_a_request(cause.fault));
         (self.deaths >= DEATHS).then(|| {
             let detail = format!("{DEATHS} workers in a row ended with this request: {}", cause.detail);
             Failure::new(cause.fault, detail)
@@ -163,6 +163,14 @@ impl Job {
     fn nonsense(&self, what: &str) -> Failure {
         Failure::new(Fault::WorkerLink, format!("request {} {what}", self.id.0))
     }
+}
+
+/// Whether a request itself may have caused a fault, by what it makes worker or card compute.
+fn of_a_request(fault: Fault) -> bool {
+    matches!(
+        fault,
+        Fault::WorkerExit | Fault::WorkerLink | Fault::CardStall | Fault::CardCall | Fault::CardOutput
+    )
 }
 
 /// Whether a fault says nothing about the request, so that another worker may succeed.

@@ -166,6 +166,8 @@ def run(arguments, directory):
     print(f"supervisor before: {before}\nsupervisor after:  {after_all} (pid may differ after a host's restart)")
     for problem in load.problems[:20]:
         print("  " + problem)
+    if counts["interrupted"] > arguments.threads * restarted:
+        failures.append("answers were interrupted without a restart of the host")
     if counts["lost"] or counts["altered"] or counts["ended"]:
         failures.append("answers were lost, altered or cut short")
     if after_all["zombies"] or after_all["fds"] > before["fds"] + 8:

@@ -1,17 +1,19 @@
 """What is broken, and how. Each kind injects itself and, where only a person would mend it, is healed."""
 
+import random
 import signal
 
 
-def rule(act, call="axclrtEngineExecuteAsync", nth=20, times=1):
-    return lambda a: a.rule({"call": call, "nth": nth, "times": times, "act": act})
+def rule(act, call="axclrtEngineExecuteAsync", nth=(20, 600)):
+    """A fault in some call from `nth` on: before, at or after an answer's first token."""
+    return lambda a: a.rule({"call": call, "nth": random.randint(*nth), "act": act})
 
 
-def at_load(act, call, nth=1, times=1):
+def at_load(act, call, nth=1):
     """A fault that only meets a starting worker: the present one is ended."""
 
     def inject(a):
-        a.rule({"call": call, "nth": nth, "times": times, "act": act})
+        a.rule({"call": call, "nth": nth, "act": act})
         a.signal_worker(signal.SIGKILL)
 
     return inject
@@ -21,6 +23,8 @@ def machine(restart=False, **kind):
     """A breakage of card, driver or host; with `restart` it meets the next worker."""
 
     def inject(a):
+        if restart:
+            a.signal_worker(signal.SIGSTOP)
         a.breaks(**kind)
         if restart:
             a.signal_worker(signal.SIGKILL)
@@ -92,19 +96,19 @@ KINDS = [
     Kind("worker stopped (silent)", signals(signal.SIGSTOP)),
     Kind("worker told to end", signals(signal.SIGTERM)),
     Kind("exit in a call", rule({"exit": 3})),
-    Kind("crash in a call", rule({"signal": 11})),
+    Kind("crash in a call", rule({"signal": 4})),
     Kind("abort in a call", rule({"signal": 6})),
     Kind("exit while loading", at_load({"exit": 9}, "axclrtEngineLoadFromFile", nth=5)),
     # Calls that do not return.
     Kind("hang in execute", rule({"hang": True})),
-    Kind("hang in synchronize", rule({"hang": True}, call="axclrtSynchronizeStream", nth=5)),
-    Kind("hang in copy", rule({"hang": True}, call="axclrtMemcpy*", nth=5)),
+    Kind("hang in synchronize", rule({"hang": True}, call="axclrtSynchronizeStream", nth=(2, 30))),
+    Kind("hang in copy", rule({"hang": True}, call="axclrtMemcpy*", nth=(2, 60))),
     Kind("hang that ignores SIGTERM", rule({"hang_hard": True})),
     Kind("hang while loading", at_load({"hang": True}, "axclrtEngineLoadFromFile", nth=5)),
     Kind("hang selecting the card", at_load({"hang": True}, "axclrtSetDevice")),
     # Calls that fail.
     Kind("execute fails", rule({"fail": "0x8030070c"})),
-    Kind("channel offline", rule({"fail": "0x8030040c"}, call="axclrt*", nth=40)),
+    Kind("channel offline", rule({"fail": "0x8030040c"}, call="axclrt*", nth=(20, 1000))),
     Kind("engine refused", at_load({"fail": "0x80300709"}, "axclrtEngineLoadFromFile", nth=3)),
     Kind("card memory refused", at_load({"fail": "0x8030050c"}, "axclrtMalloc", nth=2)),
     Kind("no driver at start", at_load({"fail": "0x8030010b"}, "axclInit")),

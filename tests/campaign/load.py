@@ -67,7 +67,7 @@ class Load:
         self.lock = threading.Lock()
         self.stopping = threading.Event()
         self.expected = {}
-        self.counts = {"answered": 0, "refused": 0, "ended": 0, "lost": 0, "altered": 0, "reconnected": 0}
+        self.counts = {"answered": 0, "refused": 0, "ended": 0, "interrupted": 0, "lost": 0, "altered": 0, "reconnected": 0}
         self.problems = []
         self.latencies = []
         self.threads = threads
@@ -112,7 +112,9 @@ class Load:
             except Refused:
                 self.count("refused")
             except Ended as error:
-                self.count("ended", f"{prompt} stream={stream}: {error}")
+                # Before the host's restart every request is told so; elsewhere none may end.
+                what = "interrupted" if "E-INTERRUPTED" in str(error) else "ended"
+                self.count(what, f"{prompt} stream={stream}: {error}")
             except openai.APIConnectionError as error:
                 self.disconnected(down_before, restarts, f"{prompt} stream={stream}: {error!r} {error.__cause__!r}")
             else:

@@ -19,7 +19,7 @@ RUNTIME = OUT / "deps" / "libaxcl_rt.so"
 MODEL = pathlib.Path(os.environ.get("LLM8850_DEMO_MODEL", TOP / "build/models/smollm2-135m"))
 
 # Waits, budgets and deadlines of the ladder are divided by this.
-PACE = 200
+PACE = 600
 
 
 def free_port():

@@ -25,9 +25,7 @@ QUESTION = {
 }
 NOTES = []
 # Cases that are known to fail, and why; one that passes must leave this list.
-KNOWN = {
-    "journal_hangs": "lines go to the journal from the supervisor's only thread, which then waits",
-}
+KNOWN = {}
 
 
 def inside(*command, user=None, check=True, stdin=None):

@@ -57,7 +57,8 @@ impl Machine {
                 }
                 _ => match &self.incident {
                     Some(incident) => State::Recovering(incident.rung.unwrap_or(Rung::R1)),
-                    None => State::Booting,
+                    // On its way to the first worker.
+                    None => State::Loading,
                 },
             },
         }
