@@ -15,7 +15,7 @@
 //! | what the lights show | [`lights`] |
 //! | how card, driver, slot and host are restarted | [`recover`] |
 //! | how requests wait, run and survive a worker | [`service`] |
-//! | clock, chance, journal and service manager | [`sys`] |
+//! | clock, calendar, chance, journal and service manager | [`sys`] |
 //! | how the card's library is called | [`axcl`] |
 //! | the worker's threads, its life and its end | [`worker`] |
 //! | loading, prefill, decode on the card | [`inference::pipeline`] |

@@ -22,7 +22,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("lights", &["config", "machine", "sys"]),
     ("link", &["chat"]),
     ("machine", &[]),
-    ("model", &["axcl", "chat"]),
+    ("model", &["axcl", "chat", "sys"]),
     ("recover", &["axcl", "config", "machine", "sys"]),
     ("service", &["chat", "config", "detect", "ledger", "link", "machine", "recover", "sys"]),
     ("sys", &["config"]),

@@ -1,4 +1,4 @@
-//! Errors as OpenAI tells them, which other dialects translate.
+//! Errors as OpenAI tells them, and as Ollama does.
 
 use std::time::Duration;
 
@@ -66,8 +66,22 @@ impl ApiError {
         }})
     }
 
+    /// Ollama's `{"error": "…"}`, also as the last line of a stream.
+    pub fn line(&self) -> Value {
+        json!({"error": self.message})
+    }
+
     pub fn into_response(self) -> Response<Body> {
-        let mut response = json(self.status, &self.body());
+        self.told(&self.body())
+    }
+
+    /// In Ollama's form.
+    pub fn into_line(self) -> Response<Body> {
+        self.told(&self.line())
+    }
+
+    fn told(&self, body: &Value) -> Response<Body> {
+        let mut response = json(self.status, body);
         if let Some(after) = self.retry_after {
             let seconds = after.as_secs_f64().ceil().max(1.0) as u64;
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));

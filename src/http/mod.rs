@@ -5,15 +5,24 @@
 //! | listening, connections, draining | [`server`] |
 //! | which path leads where | [`route`] |
 //! | how errors are told | [`error`] |
-//! | how bodies are read and streamed | [`body`] |
+//! | how bodies are read and written | [`body`] |
+//! | how answers are collected and streamed, whatever the dialect | [`answer`] |
+//! | how wrong types and values are told | [`fields`] |
+//! | what dialects have in common of messages and parameters | [`message`], [`sampling`] |
 //! | liveness, readiness, status | [`health`] |
 //! | OpenAI's dialect | [`openai`] |
+//! | Ollama's dialect | [`ollama`] |
 
+pub mod answer;
 pub mod body;
 pub mod error;
+pub mod fields;
 pub mod health;
+pub mod message;
+pub mod ollama;
 pub mod openai;
 pub mod route;
+pub mod sampling;
 pub mod server;
 
 use std::time::{SystemTime, UNIX_EPOCH};

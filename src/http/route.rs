@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 
 use super::body::{Body, response};
 use super::error::ApiError;
+use super::ollama::{self, reply::Form};
 use super::{Context, health, openai};
 use crate::sys::chance;
 
@@ -27,7 +28,17 @@ enum Route {
     Chat,
     Models,
     Model(String),
+    Root,
+    Ollama(Form),
+    Tags,
+    Loaded,
+    Show,
+    Version,
 }
+
+const READ: &[Method] = &[Method::GET, Method::HEAD];
+const WRITE: &[Method] = &[Method::POST];
+const BOTH: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
 
 impl Route {
     /// The resource at `path`; doubled and trailing slashes count once and not at all.
@@ -40,12 +51,31 @@ impl Route {
             ["v1", "chat", "completions"] | ["chat", "completions"] => Route::Chat,
             ["v1", "models"] | ["models"] => Route::Models,
             ["v1", "models", id @ ..] => Route::Model(unescape(&id.join("/"))),
+            [] => Route::Root,
+            ["api", "chat"] => Route::Ollama(Form::Chat),
+            ["api", "generate"] => Route::Ollama(Form::Generate),
+            ["api", "tags"] => Route::Tags,
+            ["api", "ps"] => Route::Loaded,
+            ["api", "show"] => Route::Show,
+            ["api", "version"] => Route::Version,
             _ => return None,
         })
     }
 
-    fn method(&self) -> Method {
-        if *self == Route::Chat { Method::POST } else { Method::GET }
+    fn methods(&self) -> &'static [Method] {
+        match self {
+            Route::Chat | Route::Ollama(_) | Route::Show => WRITE,
+            Route::Root => BOTH,
+            _ => READ,
+        }
+    }
+}
+
+/// How errors are told at `path`: as its dialect tells them.
+fn teller(path: &str) -> fn(ApiError) -> Response<Body> {
+    match path.split('/').find(|part| !part.is_empty()) {
+        None | Some("api") => ApiError::into_line,
+        Some(_) => ApiError::into_response,
     }
 }
 
@@ -105,33 +135,44 @@ where
         return preflight(request.headers());
     }
     let path = request.uri().path();
+    let tell = teller(path);
     let Some(route) = Route::of(path) else {
         let shown: String = path.chars().take(200).collect();
-        return ApiError::invalid(format!("Unknown request URL: {} {shown}.", request.method()))
-            .status(StatusCode::NOT_FOUND)
-            .code("unknown_url")
-            .into_response();
+        let message = format!("Unknown request URL: {} {shown}.", request.method());
+        return tell(ApiError::invalid(message).status(StatusCode::NOT_FOUND).code("unknown_url"));
     };
-    let head = request.method() == Method::HEAD && route.method() == Method::GET;
-    if *request.method() != route.method() && !head {
-        let allowed = if route.method() == Method::GET { "GET, HEAD, OPTIONS" } else { "POST, OPTIONS" };
-        let message = format!("{} is not allowed here: use {}.", request.method(), route.method());
-        let error =
-            ApiError::invalid(message).status(StatusCode::METHOD_NOT_ALLOWED).code("method_not_allowed");
-        let mut response = error.into_response();
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
-        return response;
+    let method = request.method().clone();
+    if !route.methods().contains(&method) {
+        return not_allowed(&method, route.methods(), tell);
     }
-    match route {
-        Route::Live => health::live(),
-        Route::Ready => health::ready(context),
-        Route::Status => health::status(context),
-        Route::Models => openai::models::list(context),
+    let body = request.into_body();
+    let answered = match route {
+        Route::Live => Ok(health::live()),
+        Route::Ready => Ok(health::ready(context)),
+        Route::Status => Ok(health::status(context)),
+        Route::Models => Ok(openai::models::list(context)),
         Route::Model(id) => openai::models::get(context, &id),
-        Route::Chat => {
-            openai::chat::complete(context, request.into_body()).await.unwrap_or_else(ApiError::into_response)
-        }
+        Route::Chat => openai::chat::complete(context, body).await,
+        Route::Root if method == Method::POST => ollama::answer::answer(context, Form::Chat, body).await,
+        Route::Root => Ok(ollama::models::running()),
+        Route::Ollama(form) => ollama::answer::answer(context, form, body).await,
+        Route::Tags => Ok(ollama::models::list(context)),
+        Route::Loaded => Ok(ollama::models::loaded(context)),
+        Route::Show => ollama::models::show(context, body).await,
+        Route::Version => Ok(ollama::models::version()),
+    };
+    answered.unwrap_or_else(tell)
+}
+
+fn not_allowed(method: &Method, allowed: &[Method], tell: fn(ApiError) -> Response<Body>) -> Response<Body> {
+    let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    let message = format!("{method} is not allowed here: use {}.", names.join(" or "));
+    let error = ApiError::invalid(message).status(StatusCode::METHOD_NOT_ALLOWED).code("method_not_allowed");
+    let mut response = tell(error);
+    if let Ok(allowed) = HeaderValue::try_from(format!("{}, OPTIONS", names.join(", "))) {
+        response.headers_mut().insert(header::ALLOW, allowed);
     }
+    response
 }
 
 /// Any page may use the service: it is meant for the local network and keeps no secrets
@@ -176,7 +217,16 @@ mod tests {
             ("/readyz", Some(Route::Ready)),
             ("/livez", Some(Route::Live)),
             ("/v1/status", Some(Route::Status)),
-            ("/", None),
+            ("/", Some(Route::Root)),
+            ("", Some(Route::Root)),
+            ("//api/chat", Some(Route::Ollama(Form::Chat))),
+            ("/api/generate/", Some(Route::Ollama(Form::Generate))),
+            ("/api/tags", Some(Route::Tags)),
+            ("/api/ps", Some(Route::Loaded)),
+            ("/api/show", Some(Route::Show)),
+            ("/api/version", Some(Route::Version)),
+            ("/api", None),
+            ("/api/pull", None),
             ("/v1", None),
             ("/v2/models", None),
         ] {

@@ -2,7 +2,7 @@
 //! a formula gives.
 
 #[path = "../../tests/support/client.rs"]
-mod client;
+pub(super) mod client;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,15 +26,15 @@ use std::sync::Arc;
 
 const CHAT: &str = "/v1/chat/completions";
 
-struct Stage {
-    address: SocketAddr,
-    service: Service,
+pub(super) struct Stage {
+    pub address: SocketAddr,
+    pub service: Service,
     stop: watch::Sender<bool>,
     ended: JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
 
-fn on_stage(script: &str, change: impl FnOnce(&mut Settings), act: impl AsyncFnOnce(Stage)) {
+pub(super) fn on_stage(script: &str, change: impl FnOnce(&mut Settings), act: impl AsyncFnOnce(Stage)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let dir = tempfile::tempdir().unwrap();

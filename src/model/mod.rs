@@ -2,7 +2,6 @@
 //! (tokenizer and chat template). Formats are described in `docs/model-packages.md`.
 
 mod bpe;
-mod calendar;
 mod description;
 mod directory;
 mod embeddings;

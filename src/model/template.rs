@@ -6,9 +6,9 @@ use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-use super::calendar;
 use crate::chat::{Message, Role, Think, ToolCall};
 use crate::fault::{Failure, Fault, Result};
+use crate::sys::calendar;
 
 /// ChatML, for packages without a template whose vocabulary has its markers.
 pub const CHATML: &str = "\

@@ -1,6 +1,7 @@
-//! The system around us: time, chance, the journal, the service manager, the kernel's files.
+//! The system around us: time and dates, chance, the journal, the service manager, the kernel's files.
 
 pub mod boot;
+pub mod calendar;
 pub mod chance;
 pub mod clock;
 pub mod log;

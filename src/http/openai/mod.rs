@@ -4,12 +4,10 @@
 //! |---|---|
 //! | which parameters are understood, and their ranges | [`request`] |
 //! | which messages are understood | [`message`] |
-//! | how wrong types and values are told | [`fields`] |
 //! | what answers look like | [`reply`] |
-//! | how an answer is collected or streamed | [`chat`] |
+//! | how an answer is begun and written piece by piece | [`chat`] |
 
 pub mod chat;
-pub mod fields;
 pub mod message;
 pub mod models;
 pub mod reply;

@@ -27,16 +27,18 @@ pub fn list(context: &Context) -> Response<Body> {
 }
 
 /// One model.
-pub fn get(context: &Context, id: &str) -> Response<Body> {
+///
+/// # Errors
+/// 404 for any other.
+pub fn get(context: &Context, id: &str) -> Result<Response<Body>, ApiError> {
     match loaded(context) {
-        Some((name, value)) if name == id => json(StatusCode::OK, &value),
+        Some((name, value)) if name == id => Ok(json(StatusCode::OK, &value)),
         _ => {
             let shown: String = id.chars().take(200).collect();
-            ApiError::invalid(format!("The model '{shown}' does not exist."))
+            Err(ApiError::invalid(format!("The model '{shown}' does not exist."))
                 .status(StatusCode::NOT_FOUND)
                 .code("model_not_found")
-                .param("model")
-                .into_response()
+                .param("model"))
         }
     }
 }

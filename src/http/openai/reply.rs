@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::chat::{Delta, Finish, TokenChoice, TokenLogprobs, Usage};
+use crate::chat::{Delta, TokenLogprobs, Usage};
+use crate::http::answer::TokenReply;
 
 /// What all objects of one answer have in common.
 #[derive(Clone, Debug, Serialize)]
@@ -124,7 +125,7 @@ impl From<Usage> for UsageReply {
     }
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct LogprobsReply {
     pub content: Vec<TokenReply>,
     pub refusal: Option<Vec<TokenReply>>,
@@ -133,41 +134,5 @@ pub struct LogprobsReply {
 impl From<TokenLogprobs> for LogprobsReply {
     fn from(token: TokenLogprobs) -> Self {
         Self { content: vec![token.into()], refusal: None }
-    }
-}
-
-#[derive(Debug, Serialize)]
-pub struct TokenReply {
-    #[serde(flatten)]
-    pub chosen: ChoiceReply,
-    pub top_logprobs: Vec<ChoiceReply>,
-}
-
-impl From<TokenLogprobs> for TokenReply {
-    fn from(token: TokenLogprobs) -> Self {
-        Self { chosen: token.chosen.into(), top_logprobs: token.top.into_iter().map(Into::into).collect() }
-    }
-}
-
-#[derive(Debug, Serialize)]
-pub struct ChoiceReply {
-    /// With replacement characters where the bytes are not whole characters.
-    pub token: String,
-    pub logprob: f32,
-    pub bytes: Vec<u8>,
-}
-
-impl From<TokenChoice> for ChoiceReply {
-    fn from(choice: TokenChoice) -> Self {
-        let token = String::from_utf8_lossy(&choice.bytes).into_owned();
-        Self { token, logprob: choice.logprob, bytes: choice.bytes }
-    }
-}
-
-/// OpenAI's word for an end.
-pub fn finish_reason(finish: Finish) -> &'static str {
-    match finish {
-        Finish::Stop | Finish::Cancelled => "stop",
-        Finish::Length => "length",
     }
 }

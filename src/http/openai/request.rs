@@ -6,16 +6,13 @@
 
 use serde_json::Value;
 
-use super::fields::{Fields, missing, unsupported, wrong_type, wrong_value};
 use super::message;
 use crate::chat::{Input, Limits, Request, Sampling, Think};
 use crate::http::error::ApiError;
+use crate::http::fields::{self, Fields, missing, unsupported, wrong_type, wrong_value};
+use crate::http::sampling;
 
-const STOPS: usize = 16;
 const BIASES: usize = 10_000;
-const ALTERNATIVES: i64 = 20;
-/// More than any context holds.
-const MANY: i64 = i32::MAX as i64;
 
 /// A parsed request.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,9 +29,7 @@ pub struct ChatRequest {
 /// # Errors
 /// 400 with the name of the wrong parameter.
 pub fn parse(body: &[u8], messages: usize) -> Result<ChatRequest, ApiError> {
-    let value: Value = serde_json::from_slice(body).map_err(|e| {
-        ApiError::invalid(format!("The request's body is not valid JSON: {e}.")).code("invalid_json")
-    })?;
+    let value = fields::json(body)?;
     let fields = Fields::root(&value)?;
     fields.text("model")?.ok_or_else(|| missing("model"))?;
     fields.text("user")?;
@@ -44,15 +39,16 @@ pub fn parse(body: &[u8], messages: usize) -> Result<ChatRequest, ApiError> {
     let options = fields.object("stream_options")?;
     let include_usage = options.map_or(Ok(None), |options| options.flag("include_usage"))?.unwrap_or(false);
     // The newer name goes before the deprecated one.
-    let newer = fields.integer("max_completion_tokens", 1..=MANY)?;
-    let max_tokens = newer.or(fields.integer("max_tokens", 1..=MANY)?).and_then(|n| u32::try_from(n).ok());
+    let newer = fields.integer("max_completion_tokens", 1..=sampling::MANY)?;
+    let max_tokens =
+        newer.or(fields.integer("max_tokens", 1..=sampling::MANY)?).and_then(|n| u32::try_from(n).ok());
     let limits = Limits { max_tokens, ..Limits::default() };
     let request = Request {
         input,
         sampling: sampling(&fields)?,
         limits,
         think: think(&fields)?,
-        logprobs: logprobs(&fields)?,
+        logprobs: sampling::logprobs(&fields)?,
         buffered: !stream,
     };
     Ok(ChatRequest { request, stream, include_usage })
@@ -90,56 +86,12 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// OpenAI's own parameters beside those all dialects know.
 fn sampling(fields: &Fields<'_>) -> Result<Sampling, ApiError> {
-    let repeat_penalty = fields.number("repeat_penalty", 0.01..=10.0)?;
-    // Some clients write −1 for "all".
-    let top_k = fields.integer("top_k", -1..=MANY)?.map(|k| u32::try_from(k).unwrap_or(0));
-    Ok(Sampling {
-        temperature: fields.number("temperature", 0.0..=2.0)?,
-        top_k,
-        top_p: fields.number("top_p", 0.0..=1.0)?,
-        min_p: fields.number("min_p", 0.0..=1.0)?,
-        typical_p: fields.number("typical_p", 0.0..=1.0)?,
-        repeat_penalty: repeat_penalty.or(fields.number("repetition_penalty", 0.01..=10.0)?),
-        repeat_last_n: fields.integer("repeat_last_n", -1..=MANY)?.and_then(|n| i32::try_from(n).ok()),
-        frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
-        presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
-        logit_bias: logit_bias(fields)?,
-        seed: fields.typed("seed", "an integer", seed)?,
-        stop: stop(fields)?,
-    })
-}
-
-/// Any whole number is a seed; those beyond 64 bits by their floating-point form.
-fn seed(value: &Value) -> Option<u64> {
-    let float = || value.as_f64().filter(|float| float.fract() == 0.0);
-    value.as_u64().or(value.as_i64().map(i64::cast_unsigned)).or_else(|| match float()? {
-        float if float.abs() < 9e15 => Some((float as i64).cast_unsigned()),
-        float => Some(float.to_bits()),
-    })
-}
-
-fn stop(fields: &Fields<'_>) -> Result<Vec<String>, ApiError> {
-    let stops = match fields.get("stop") {
-        None => return Ok(Vec::new()),
-        Some(Value::String(stop)) => vec![stop.clone()],
-        Some(Value::Array(stops)) => {
-            let each = stops.iter().enumerate().map(|(index, stop)| {
-                let text = stop.as_str().map(str::to_owned);
-                text.ok_or_else(|| wrong_type(&format!("stop[{index}]"), "a string", stop))
-            });
-            each.collect::<Result<_, _>>()?
-        }
-        Some(other) => return Err(wrong_type("stop", "a string or an array of strings", other)),
-    };
-    if stops.len() > STOPS {
-        return Err(wrong_value(
-            "stop",
-            format_args!("has {} strings, at most {STOPS} are taken", stops.len()),
-        ));
-    }
-    // An empty string would end every answer before it begins.
-    Ok(stops.into_iter().filter(|stop| !stop.is_empty()).collect())
+    let sampling = sampling::read(fields)?;
+    let other_name = sampling::repeat_penalty(fields, "repetition_penalty")?;
+    let repeat_penalty = sampling.repeat_penalty.or(other_name);
+    Ok(Sampling { repeat_penalty, logit_bias: logit_bias(fields)?, ..sampling })
 }
 
 fn logit_bias(fields: &Fields<'_>) -> Result<Vec<(u32, f32)>, ApiError> {
@@ -163,16 +115,6 @@ fn logit_bias(fields: &Fields<'_>) -> Result<Vec<(u32, f32)>, ApiError> {
         Ok((id, bias as f32))
     });
     each.collect()
-}
-
-fn logprobs(fields: &Fields<'_>) -> Result<Option<u8>, ApiError> {
-    let wanted = fields.flag("logprobs")?.unwrap_or(false);
-    let top = fields.integer("top_logprobs", 0..=ALTERNATIVES)?;
-    match (wanted, top) {
-        (false, Some(1..)) => Err(wrong_value("top_logprobs", "is given, but 'logprobs' is not true")),
-        (false, _) => Ok(None),
-        (true, top) => Ok(Some(top.and_then(|top| u8::try_from(top).ok()).unwrap_or(0))),
-    }
 }
 
 fn think(fields: &Fields<'_>) -> Result<Think, ApiError> {

@@ -1,4 +1,4 @@
-//! Dates for chat templates (`strftime_now`), in UTC.
+//! Dates for chat templates (`strftime_now`) and for answers, in UTC.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -55,6 +55,12 @@ pub fn format(now: SystemTime, format: &str) -> String {
     out
 }
 
+/// `now` as RFC 3339 writes it, to the nanosecond.
+pub fn rfc3339(now: SystemTime) -> String {
+    let fraction = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+    format!("{}.{fraction:09}Z", format(now, "%Y-%m-%dT%H:%M:%S"))
+}
+
 /// Year, month and day of a day counted from 1970-01-01.
 fn civil(days: u64) -> (u64, u64, u64) {
     // Years counted from March, in eras of 400 years, so that leap days come last.
@@ -80,5 +86,7 @@ mod tests {
         assert_eq!(format(at(951_782_400), "%d %b %Y"), "29 Feb 2000");
         assert_eq!(format(at(1_767_225_599), "%a %Y-%m-%d %H:%M:%S"), "Wed 2025-12-31 23:59:59");
         assert_eq!(format(at(0), "100%% %Q %"), "100% %Q %");
+        let moment = at(951_782_399) + Duration::from_nanos(12_345);
+        assert_eq!(rfc3339(moment), "2000-02-28T23:59:59.000012345Z");
     }
 }

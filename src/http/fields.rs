@@ -5,7 +5,17 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use crate::http::error::ApiError;
+use super::error::ApiError;
+
+/// A request's body as JSON.
+///
+/// # Errors
+/// 400 where it is not.
+pub fn json(body: &[u8]) -> Result<Value, ApiError> {
+    serde_json::from_slice(body).map_err(|e| {
+        ApiError::invalid(format!("The request's body is not valid JSON: {e}.")).code("invalid_json")
+    })
+}
 
 /// A JSON object and the name it goes by in errors.
 pub struct Fields<'a> {

@@ -1,0 +1,129 @@
+//! `POST /api/chat` and `POST /api/generate`: an answer whole, or as lines of JSON.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Body as HttpBody;
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use tokio::time::{Instant, timeout};
+
+use super::reply::{End, Form, Reply};
+use super::request::{self, Asked};
+use crate::chat::{Delta, Done, Token};
+use crate::fault::{Failure, Fault};
+use crate::http::Context;
+use crate::http::answer::{self, Script, TokenReply, Whole};
+use crate::http::body::{Body, json};
+use crate::http::error::ApiError;
+
+/// Answers a request of either form. Dropping the future, or the body of a stream,
+/// gives the request up.
+///
+/// # Errors
+/// Everything that is known to be wrong before the answer begins.
+pub async fn answer<B>(context: &Context, form: Form, body: B) -> Result<Response<Body>, ApiError>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let arrived = Instant::now();
+    let limits = context.service.settings().limits;
+    let body = context.bodies.read(body, limits.body_bytes, limits.body_s.0).await?;
+    let Asked { model, request, stream } = request::parse(form, &body, limits.messages)?;
+    drop(body);
+    let Some(request) = request else {
+        return load(context, form, limits.hold_s.0).await;
+    };
+    let ticket = context.service.submit(request).await?;
+    let model = context.service.status().model.map_or(model, |loaded| loaded.name);
+    let lines = Lines { form, model, arrived, load: arrived.elapsed() };
+    if stream {
+        return answer::stream(ticket, lines, limits.keepalive_comment_s.0).await;
+    }
+    let Whole { said, logprobs, done } = answer::collect(ticket).await?;
+    let end = lines.last(&done);
+    Ok(json(StatusCode::OK, &Reply::new(form, &lines.model, said, logprobs, Some(end))))
+}
+
+/// Answers once a model is loaded, for at most `hold`.
+async fn load(context: &Context, form: Form, hold: Duration) -> Result<Response<Body>, ApiError> {
+    let status = match timeout(hold, context.service.wait_for(|status| status.ready)).await {
+        Ok(status) => status,
+        Err(_) => context.service.status(),
+    };
+    let Some(model) = status.model.filter(|_| status.ready) else {
+        return Err(not_loaded());
+    };
+    Ok(json(StatusCode::OK, &Reply::new(form, &model.name, Delta::default(), Vec::new(), Some(End::LOADED))))
+}
+
+/// 503: there is no model to speak of.
+pub(super) fn not_loaded() -> ApiError {
+    let failure = Failure::new(Fault::NotReady, "no model is loaded");
+    ApiError { retry_after: Some(Duration::from_secs(2)), ..failure.into() }
+}
+
+/// Writes the lines of a streamed answer.
+struct Lines {
+    form: Form,
+    model: String,
+    arrived: Instant,
+    /// From arrival until the request was taken.
+    load: Duration,
+}
+
+impl Lines {
+    fn reply(&self, said: Delta, logprobs: Vec<TokenReply>, end: Option<End>) -> Bytes {
+        line(&Reply::new(self.form, &self.model, said, logprobs, end))
+    }
+
+    fn last(&self, done: &Done) -> End {
+        End::new(done, nanoseconds(self.arrived.elapsed()), nanoseconds(self.load))
+    }
+}
+
+impl Script for Lines {
+    const KIND: &'static str = "application/x-ndjson";
+
+    fn begin(&self) -> Option<Bytes> {
+        None
+    }
+
+    fn token(&self, token: Token) -> Option<Bytes> {
+        if token.delta.is_empty() && token.logprobs.is_none() {
+            return None;
+        }
+        let logprobs = token.logprobs.into_iter().map(TokenReply::from).collect();
+        Some(self.reply(token.delta, logprobs, None))
+    }
+
+    /// What was held back, then an empty piece with the numbers.
+    fn end(&self, mut done: Done) -> Bytes {
+        let tail = std::mem::take(&mut done.tail);
+        let mut end = Vec::new();
+        if !tail.is_empty() {
+            end.extend_from_slice(&self.reply(tail, Vec::new(), None));
+        }
+        end.extend_from_slice(&self.reply(Delta::default(), Vec::new(), Some(self.last(&done))));
+        end.into()
+    }
+
+    fn failure(&self, error: &ApiError) -> Bytes {
+        line(&error.line())
+    }
+
+    /// Lines have no comments: an empty piece adds nothing.
+    fn idle(&self) -> Bytes {
+        self.reply(Delta::default(), Vec::new(), None)
+    }
+}
+
+fn line(value: &impl Serialize) -> Bytes {
+    let json = serde_json::to_string(value).unwrap_or_else(|_| "{}".into());
+    format!("{json}\n").into()
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,121 @@
+//! What clients ask around answers: the loaded model, the version, whether anybody is there.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use hyper::body::Body as HttpBody;
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json as value};
+
+use super::answer::not_loaded;
+use crate::http::Context;
+use crate::http::body::{Body, json, response};
+use crate::http::error::ApiError;
+use crate::http::fields::{self, Fields, missing};
+use crate::service::Status;
+use crate::sys::calendar;
+
+/// The version of Ollama whose interface this is: clients refuse to talk with older ones.
+const SPOKEN: &str = "0.12.11";
+/// What model files are; Ollama's word for it would be `gguf`.
+const FORMAT: &str = "axmodel";
+/// Models are never unloaded; Ollama's "for ever" is about as far away.
+const FOR_EVER: &str = "2318-01-01T00:00:00Z";
+
+/// `/`: what Ollama says there, which clients look for.
+pub fn running() -> Response<Body> {
+    response(StatusCode::OK, "text/plain; charset=utf-8", "Ollama is running")
+}
+
+/// `/api/version`.
+pub fn version() -> Response<Body> {
+    json(StatusCode::OK, &value!({"version": SPOKEN, "llm8850": env!("CARGO_PKG_VERSION")}))
+}
+
+/// `/api/tags`: the loaded model; none until one is loaded.
+pub fn list(context: &Context) -> Response<Body> {
+    let mut model = entry(&context.service.status());
+    if let Some(fields) = model.as_mut().and_then(Value::as_object_mut) {
+        fields.insert("modified_at".into(), started(context).into());
+    }
+    json(StatusCode::OK, &value!({"models": model.into_iter().collect::<Vec<_>>()}))
+}
+
+/// `/api/ps`: the same, and where it is.
+pub fn loaded(context: &Context) -> Response<Body> {
+    let status = context.service.status();
+    let mut model = entry(&status);
+    if let Some((fields, info)) = model.as_mut().and_then(Value::as_object_mut).zip(status.model.as_ref()) {
+        fields.insert("expires_at".into(), FOR_EVER.into());
+        let on_card = if status.degraded { 0 } else { info.card_memory_bytes };
+        fields.insert("size_vram".into(), on_card.into());
+        fields.insert("context_length".into(), info.context.into());
+    }
+    json(StatusCode::OK, &value!({"models": model.into_iter().collect::<Vec<_>>()}))
+}
+
+/// `/api/show`: the loaded model, by whatever name, as requests are answered by it.
+///
+/// # Errors
+/// 400 where no model is named, 503 where none is loaded.
+pub async fn show<B>(context: &Context, body: B) -> Result<Response<Body>, ApiError>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let limits = context.service.settings().limits;
+    let body = fields::json(&context.bodies.read(body, limits.body_bytes, limits.body_s.0).await?)?;
+    let request = Fields::root(&body)?;
+    request.text("model")?.or(request.text("name")?).ok_or_else(|| missing("model"))?;
+    let model = context.service.status().model.ok_or_else(not_loaded)?;
+    let abilities: &[&str] = if model.thinks { &["completion", "thinking"] } else { &["completion"] };
+    Ok(json(
+        StatusCode::OK,
+        &value!({
+            "modelfile": "", "parameters": "", "template": "", "license": "",
+            "details": details(),
+            "model_info": {
+                "general.architecture": FORMAT,
+                "general.basename": model.name,
+                format!("{FORMAT}.context_length"): model.context,
+                format!("{FORMAT}.block_count"): model.layers,
+                format!("{FORMAT}.vocab_size"): model.vocabulary,
+            },
+            "capabilities": abilities,
+            "modified_at": started(context),
+        }),
+    ))
+}
+
+fn entry(status: &Status) -> Option<Value> {
+    let model = status.model.as_ref()?;
+    Some(value!({
+        "name": model.name,
+        "model": model.name,
+        "size": model.card_memory_bytes,
+        "digest": digest(&model.fingerprint),
+        "details": details(),
+    }))
+}
+
+fn details() -> Value {
+    value!({
+        "parent_model": "", "format": FORMAT, "family": FORMAT, "families": [FORMAT],
+        "parameter_size": "", "quantization_level": "",
+    })
+}
+
+/// As long as Ollama's, and another for another model.
+fn digest(fingerprint: &str) -> String {
+    let part = |number: u8| {
+        let mut hasher = DefaultHasher::new();
+        (number, fingerprint).hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    };
+    (0..4).map(part).collect()
+}
+
+fn started(context: &Context) -> String {
+    calendar::rfc3339(UNIX_EPOCH + Duration::from_secs(context.started))
+}

@@ -1,0 +1,141 @@
+//! A chat or generate request in the common language.
+//!
+//! Unknown fields and options are ignored; known ones must be right.
+
+use serde_json::Value;
+
+use super::reply::Form;
+use crate::chat::{Input, Limits, Message, Request, Role, Sampling, Think};
+use crate::http::error::ApiError;
+use crate::http::fields::{self, Fields, missing, unsupported, wrong_type, wrong_value};
+use crate::http::{message, sampling};
+
+/// Ollama's seed for "draw one", as sampling reads it.
+const ANY_SEED: u64 = u64::MAX;
+
+/// A parsed request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// The model's name as the client wrote it.
+    pub model: String,
+    /// Nothing where the client only wants the model loaded.
+    pub request: Option<Request>,
+    /// One JSON object a line instead of one altogether.
+    pub stream: bool,
+}
+
+/// Parses a body. At most `messages` messages are taken.
+///
+/// # Errors
+/// 400 with the name of the wrong parameter.
+pub fn parse(form: Form, body: &[u8], messages: usize) -> Result<Asked, ApiError> {
+    let value = fields::json(body)?;
+    let fields = Fields::root(&value)?;
+    let model = fields.text("model")?.ok_or_else(|| missing("model"))?;
+    refuse_unsupported(&fields, model)?;
+    let input = match form {
+        Form::Chat => conversation(&fields, messages)?,
+        Form::Generate => prompt(&fields)?,
+    };
+    let stream = fields.flag("stream")?.unwrap_or(true);
+    let options = fields.object("options")?;
+    let (sampling, limits) = options.as_ref().map_or(Ok(Default::default()), read_options)?;
+    let (think, logprobs) = (think(&fields)?, sampling::logprobs(&fields)?);
+    let request = input.map(|input| Request { input, sampling, limits, think, logprobs, buffered: !stream });
+    Ok(Asked { model: model.into(), request, stream })
+}
+
+fn refuse_unsupported(fields: &Fields<'_>, model: &str) -> Result<(), ApiError> {
+    // Clients look for these words.
+    let cannot = |name, what| {
+        let model: String = model.chars().take(200).collect();
+        Err(ApiError::invalid(format!("\"{model}\" does not support {what}")).param(name))
+    };
+    if fields.list("tools")?.is_some_and(|tools| !tools.is_empty()) {
+        return cannot("tools", "tools");
+    }
+    if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
+        return cannot("suffix", "insert");
+    }
+    refuse_images(fields)?;
+    if fields.get("format").is_some_and(|format| format != "") {
+        return Err(unsupported("format", "asks for a form of answer, but only plain text is given"));
+    }
+    if fields.text("template")?.is_some_and(|template| !template.is_empty()) {
+        return Err(unsupported("template", "brings a template, but the model's own is used"));
+    }
+    // The model stays loaded whatever it says.
+    let duration = |value: &Value| (value.is_number() || value.is_string()).then_some(());
+    fields.typed("keep_alive", "a number or a string", duration)?;
+    Ok(())
+}
+
+fn refuse_images(fields: &Fields<'_>) -> Result<(), ApiError> {
+    if fields.list("images")?.is_some_and(|images| !images.is_empty()) {
+        return Err(unsupported(&fields.path("images"), "brings images, but this model takes text only"));
+    }
+    Ok(())
+}
+
+fn conversation(fields: &Fields<'_>, most: usize) -> Result<Option<Input>, ApiError> {
+    let messages = message::list(fields, most, read_message)?.unwrap_or_default();
+    Ok((!messages.is_empty()).then_some(Input::Chat(messages)))
+}
+
+fn read_message(fields: &Fields<'_>) -> Result<Message, ApiError> {
+    refuse_images(fields)?;
+    let owned = |name| fields.text(name).map(|text| text.map(str::to_owned));
+    Ok(Message {
+        role: message::role(fields)?,
+        content: message::content(fields)?.unwrap_or_default(),
+        name: owned("tool_name")?,
+        reasoning: owned("thinking")?,
+        tool_calls: message::tool_calls(fields)?,
+        tool_call_id: owned("tool_call_id")?,
+    })
+}
+
+/// A prompt, and what comes before it; the old `context` is ignored.
+fn prompt(fields: &Fields<'_>) -> Result<Option<Input>, ApiError> {
+    let prompt = fields.text("prompt")?.unwrap_or_default();
+    let system = fields.text("system")?.filter(|system| !system.is_empty());
+    let raw = fields.flag("raw")?.unwrap_or(false);
+    if raw && system.is_some() {
+        return Err(unsupported("system", "is given, but a raw prompt is taken as it is"));
+    }
+    if prompt.is_empty() {
+        return Ok(None);
+    }
+    if raw {
+        return Ok(Some(Input::Raw(prompt.into())));
+    }
+    let system = system.map(|system| Message::text(Role::System, system));
+    Ok(Some(Input::Chat(system.into_iter().chain([Message::text(Role::User, prompt)]).collect())))
+}
+
+fn read_options(options: &Fields<'_>) -> Result<(Sampling, Limits), ApiError> {
+    let sampling = sampling::read(options)?;
+    let seed = sampling.seed.filter(|&seed| seed != ANY_SEED);
+    // −1 without end, −2 until the context is full: here the same.
+    let most = options.integer("num_predict", -2..=sampling::MANY)?;
+    let max_tokens = most.map(|n| u32::try_from(n).ok().filter(|&n| n > 0).unwrap_or(u32::MAX));
+    let context = options.integer("num_ctx", 0..=sampling::MANY)?;
+    let context = context.and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
+    Ok((Sampling { seed, ..sampling }, Limits { max_tokens, context, ..Limits::default() }))
+}
+
+fn think(fields: &Fields<'_>) -> Result<Think, ApiError> {
+    match fields.get("think") {
+        None => Ok(Think::Default),
+        Some(Value::Bool(true)) => Ok(Think::On),
+        Some(Value::Bool(false)) => Ok(Think::Off),
+        Some(Value::String(level)) => match level.as_str() {
+            "low" | "medium" | "high" | "max" => Ok(Think::On),
+            _ => Err(wrong_value("think", "must be true, false, 'low', 'medium', 'high' or 'max'")),
+        },
+        Some(other) => Err(wrong_type("think", "a boolean or a string", other)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
