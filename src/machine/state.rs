@@ -144,7 +144,9 @@ impl State {
             }
             Self::Recovering(Rung::R5) => "ended with `E-INTERRUPTED`",
             Self::Degraded => "begun anew where nothing was sent yet, else it waits for the card",
-            Self::Parked | Self::NoCard => "waits for the next try where its time allows, else ended with an error",
+            Self::Parked | Self::NoCard => {
+                "waits for the next try where its time allows, else ended with an error"
+            }
             Self::ThermalHold | Self::Stopping => "completed",
         }
     }

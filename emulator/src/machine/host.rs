@@ -84,6 +84,8 @@ pub struct Host {
     pub oopses: Vec<String>,
     pub broken: Vec<Active>,
     pub attached: Vec<Attached>,
+    /// How often a process was told something.
+    pub tellings: u64,
     pub boot_id: String,
     pub reboots: u64,
     pub pushes: u64,
@@ -131,6 +133,7 @@ impl Host {
             oopses: Vec::new(),
             broken: Vec::new(),
             attached: Vec::new(),
+            tellings: 0,
             boot_id,
             reboots: 0,
             pushes: 0,
@@ -301,7 +304,7 @@ impl Host {
 
     /// Everything, for the command `state`.
     pub fn report(&self) -> Value {
-        let process = |a: &Attached| json!({ "pid": a.pid, "name": a.name, "active": a.active, "lost": a.lost, "gate": self.gate_for(a) });
+        let process = |a: &Attached| json!({ "pid": a.pid, "name": a.name, "active": a.active, "lost": a.lost, "gate": self.gate_for(a), "hears": a.hears() });
         json!({
             "boot_id": self.boot_id, "reboots": self.reboots, "pushes": self.pushes,
             "modules": self.modules.iter().map(|l| json!({"name": l.module.name, "stage": l.stage})).collect::<Vec<_>>(),
