@@ -225,10 +225,11 @@ impl Host {
     pub fn acted(&mut self, id: u64) {
         let Some(active) = self.broken.iter_mut().find(|active| active.id == id) else { return };
         active.acted = true;
-        let what =
-            json!({ "acted": active.breakage, "break": id, "unix_ms": unix_ms(), "pid": std::process::id() });
-        self.announce("acted", json!({ "break": id, "acted": what["acted"] }));
-        note(append(&self.dir.join("acted.jsonl"), &what));
+        let breakage = json!(active.breakage);
+        let line =
+            json!({ "acted": &breakage, "break": id, "unix_ms": unix_ms(), "pid": std::process::id() });
+        note(append(&self.dir.join("acted.jsonl"), &line));
+        self.announce("acted", json!({ "break": id, "acted": breakage }));
     }
 
     /// Draws the consequences of any change: files, heartbeat, what processes are told.
