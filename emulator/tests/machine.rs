@@ -5,7 +5,14 @@
 mod bus;
 #[path = "machine/driver.rs"]
 mod driver;
+#[path = "machine/effects.rs"]
+mod effects;
 #[path = "machine/faults.rs"]
 mod faults;
 #[path = "machine/host.rs"]
 mod host;
+#[path = "machine/process.rs"]
+mod process;
+mod small_engine;
+#[path = "machine/wait.rs"]
+mod wait;

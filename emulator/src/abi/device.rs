@@ -30,10 +30,9 @@ fn activate(process: &Process, device: i32) -> Result<(), Code> {
     known(process, device)?;
     let first = process.state().activations == 0;
     if let Some(machine) = process.attachment().filter(|_| first) {
-        machine.activate().map_err(|code| {
+        machine.activate().inspect_err(|_| {
             let text = format!("request ports from device {device} fail, errno: 1 Operation not permitted");
             process.log.write(log::ERROR, "device manager", "request_ports", REQUEST_LINE, &text);
-            code
         })?;
         // Memory others did not give back is nobody's.
         let _ = process.card.memory.reserve(process.card.condition.retained());
@@ -182,10 +181,9 @@ extern "C" fn axclrtRebootDevice(device: i32) -> i32 {
         process.state().close_channel();
         process.card.reset();
         if let Some(machine) = process.attachment() {
-            machine.reboot().map_err(|code| {
+            machine.reboot().inspect_err(|_| {
                 let text = format!("reboot device {device} fail");
                 process.log.write(log::ERROR, "device", "reboot", line!(), &text);
-                code
             })?;
         }
         if let Some(latency) = process.card.latency() {

@@ -34,6 +34,9 @@ struct Arguments {
     /// Settings to change, as JSON.
     #[arg(long, value_name = "JSON", value_parser = json)]
     set: Option<Value>,
+    /// End with standard input, too, so as not to outlive whoever holds it.
+    #[arg(long)]
+    end_with_stdin: bool,
     /// Something broken from the beginning, as JSON; can be given again.
     #[arg(long = "break", value_name = "JSON", value_parser = breakage)]
     broken: Vec<Breakage>,
@@ -47,6 +50,9 @@ fn play(arguments: Arguments) -> Result<(), String> {
     let dir = &arguments.dir;
     let told = |e: std::io::Error| format!("{}: {e}", dir.display());
     signals::hold().map_err(told)?;
+    if arguments.end_with_stdin {
+        std::thread::spawn(signals::end_with_stdin);
+    }
     let machine = Machine::start(dir, settings, arguments.broken, arguments.loaded).map_err(told)?;
     let mut stdout = std::io::stdout();
     // Nobody need be listening.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::allocator::{BASELINE, SIZE};
+use super::condition::Condition;
 use super::npu::Binding;
 use super::*;
 use crate::engine::{DataType, EngineInfo, Tensor};
@@ -148,16 +149,50 @@ fn tainted_executes_leave_nan_or_nothing() {
 }
 
 #[test]
+fn wrong_executes_misplace_the_values_of_the_hidden_state_and_touch_nothing_else() {
+    let bench = Bench::new();
+    let values = [1, 2, 3, 4, 5, 6, 7, 8];
+    bench.card.memory.range(bench.inputs[0].address, 8).unwrap().write(&values);
+    let request = Request { taint: Some(Taint::Wrong), ..bench.request() };
+    for _ in 0..3 {
+        bench.run(&request).unwrap();
+        let wrong = [14, 16, 2, 4, 6, 8, 10, 12];
+        assert_eq!(bench.bytes(bench.outputs[0], 16), [wrong, [0xFF; 8]].concat());
+        assert_eq!(bench.bytes(bench.outputs[1], 16), [[4; 8], [0xFF; 8]].concat());
+    }
+    assert_eq!(bench.bytes(bench.inputs[0], 8), values);
+}
+
+/// Computing takes less, however busy the computer is: an execute costs a good second.
+fn unhurried() -> Latency {
+    Latency { weights_gb_per_s: 0.025, ..Latency::default() }
+}
+
+#[test]
+fn a_slow_card_is_busy_a_multiple_of_what_the_model_says() {
+    let bench = Bench::new();
+    bench.card.set_latency(Some(unhurried()));
+    let cost = unhurried().execute(WEIGHTS);
+    let start = Instant::now() + Duration::from_secs(1000);
+    let end = || bench.card.execute(start, &bench.request(), 0).unwrap();
+    assert_eq!(end(), start + cost);
+    bench.card.condition.set(Condition { slow: 3.0, ..Condition::default() });
+    assert_eq!(end(), start + cost * 4);
+    let busy = bench.card.trace.snapshot(start).total.card_busy_ns;
+    assert_eq!(u128::from(busy), (cost * 4).as_nanos());
+}
+
+#[test]
 fn the_timeline_is_exact_and_shared_by_all_streams() {
     let bench = Bench::new();
-    bench.card.set_latency(Some(Latency::default()));
-    let cost = Latency::default().execute(WEIGHTS);
+    bench.card.set_latency(Some(unhurried()));
+    let cost = unhurried().execute(WEIGHTS);
     let start = Instant::now() + Duration::from_secs(1000);
     let request = bench.request();
     let end = |ready| bench.card.execute(ready, &request, 0).unwrap();
     assert_eq!(end(start), start + cost);
     assert_eq!(end(start), start + cost * 2, "the second waits for the first");
-    let idle = start + Duration::from_secs(1);
+    let idle = start + Duration::from_secs(10);
     assert_eq!(end(idle), idle + cost);
     let total = bench.card.trace.snapshot(start).total;
     assert_eq!((total.executes, u128::from(total.card_busy_ns)), (3, (cost * 3).as_nanos()));

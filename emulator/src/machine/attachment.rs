@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use super::wire::{Answer, Ask, Tell};
+use super::wire::{Answer, Ask, Said, Tell};
 use crate::card::Card;
 use crate::card::code::Code;
 use crate::card::condition::Condition;
@@ -26,7 +26,7 @@ const CHANNEL_NODES: [&str; 2] = ["dev/msg_userdev", "dev/ax_mmb_dev"];
 /// A process's connection to the machine. It holds the driver's nodes open.
 pub struct Attachment {
     root: PathBuf,
-    stream: UnixStream,
+    stream: Arc<Stream>,
     answers: Mutex<Receiver<Answer>>,
     reader: Option<JoinHandle<()>>,
     leaving: Arc<AtomicBool>,
@@ -41,11 +41,29 @@ fn own_name() -> String {
     std::fs::read_to_string("/proc/self/comm").unwrap_or_default().trim().to_owned()
 }
 
-fn listen(stream: UnixStream, card: &Card, leaving: &AtomicBool, answers: &Sender<Answer>) {
-    for line in BufReader::new(stream).lines() {
+/// The connection. Whole lines are written to it by whoever has something to say.
+struct Stream {
+    socket: UnixStream,
+    writing: Mutex<()>,
+}
+
+impl Stream {
+    fn say(&self, said: &Said) -> io::Result<()> {
+        let line = serde_json::to_string(said)?;
+        let _whole = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        (&self.socket).write_all(format!("{line}\n").as_bytes())
+    }
+}
+
+fn listen(stream: &Stream, card: &Card, leaving: &AtomicBool, answers: &Sender<Answer>) {
+    for line in BufReader::new(&stream.socket).lines() {
         let Ok(line) = line else { break };
         match serde_json::from_str(&line) {
-            Ok(Tell::Condition(condition)) => card.condition.set(condition),
+            Ok(Tell::Condition { number, condition }) => {
+                card.condition.set(condition);
+                // If the machine is gone, that shows above.
+                let _ = stream.say(&Said::Heard(number));
+            }
             Ok(Tell::Answer(answer)) => {
                 let _ = answers.send(answer);
             }
@@ -71,16 +89,17 @@ impl Attachment {
         let refused = |e: io::Error| {
             (Code::OPEN, format!("open /dev/axcl_host fail, errno: {}", e.raw_os_error().unwrap_or(0)))
         };
-        let stream = UnixStream::connect(&socket).map_err(refused)?;
+        let socket = UnixStream::connect(&socket).map_err(refused)?;
+        let stream = Arc::new(Stream { socket, writing: Mutex::default() });
         let node = File::open(root.join(NODE)).map_err(refused)?;
         let (sender, answers) = mpsc::channel();
         let leaving = Arc::new(AtomicBool::new(false));
         let reader = {
-            let (stream, card) = (stream.try_clone().map_err(refused)?, Arc::clone(card));
+            let (stream, card) = (Arc::clone(&stream), Arc::clone(card));
             let leaving = Arc::clone(&leaving);
             std::thread::Builder::new()
                 .name("rt-listen".into())
-                .spawn(move || listen(stream, &card, &leaving, &sender))
+                .spawn(move || listen(&stream, &card, &leaving, &sender))
                 .map_err(refused)?
         };
         let mut attachment = Self {
@@ -96,15 +115,14 @@ impl Attachment {
         };
         let hello = Ask::Attach { pid: std::process::id(), name: own_name() };
         attachment.listed =
-            attachment.ask(&hello).map_err(|code| (code, "the driver went away".into()))?.listed;
+            attachment.ask(hello).map_err(|code| (code, "the driver went away".into()))?.listed;
         Ok(Some(attachment))
     }
 
-    fn ask(&self, ask: &Ask) -> Result<Answer, Code> {
+    fn ask(&self, ask: Ask) -> Result<Answer, Code> {
         // One after the other, as behind the driver's mutex.
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = serde_json::to_string(ask).map_err(|_| Code::OPEN)?;
-        (&self.stream).write_all(format!("{line}\n").as_bytes()).map_err(|_| Code::OPEN)?;
+        self.stream.say(&Said::Ask(ask)).map_err(|_| Code::OPEN)?;
         let answer = answers.recv().map_err(|_| Code::OPEN)?;
         answer.code.map_or(Ok(answer), Err)
     }
@@ -118,7 +136,7 @@ impl Attachment {
     /// # Errors
     /// [`Code::PORTS`] as the driver says, perhaps after long; [`Code::OPEN`].
     pub fn activate(&self) -> Result<(), Code> {
-        self.ask(&Ask::Activate {})?;
+        self.ask(Ask::Activate {})?;
         let open = |node| File::open(self.root.join(node)).map_err(|_| Code::OPEN);
         *self.channel() = CHANNEL_NODES.into_iter().map(open).collect::<Result<_, _>>()?;
         Ok(())
@@ -127,7 +145,7 @@ impl Attachment {
     /// Gives the ports back.
     pub fn release(&self) {
         self.channel().clear();
-        let _ = self.ask(&Ask::Release {});
+        let _ = self.ask(Ask::Release {});
     }
 
     /// Resets the card and pushes its firmware.
@@ -136,14 +154,14 @@ impl Attachment {
     /// [`Code::REBOOT`].
     pub fn reboot(&self) -> Result<(), Code> {
         self.channel().clear();
-        self.ask(&Ask::Reboot {}).map(|_| ())
+        self.ask(Ask::Reboot {}).map(|_| ())
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
         self.leaving.store(true, Ordering::Release);
-        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        let _ = self.stream.socket.shutdown(std::net::Shutdown::Both);
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }

@@ -11,22 +11,12 @@ impl Host {
     /// Something was written to one of the kernel's files.
     pub fn turn(&mut self, knob: Knob, text: &str) {
         match knob {
-            Knob::Remove if self.enumerated => {
-                if !self.crashes("a card was removed") {
-                    self.enumerate(false);
-                }
-            }
+            Knob::Remove if self.enumerated => self.remove_card(),
             Knob::Rescan => self.find_card(),
             Knob::Unbind if text.contains(RP1_BRIDGE) => {
                 self.oops("the host's own input and output was unbound")
             }
-            Knob::Unbind if text.contains(BRIDGE) && self.bridge_bound => {
-                if !self.crashes("a card's slot was unbound") {
-                    self.enumerate(false);
-                    self.bridge_bound = false;
-                    note(self.root.set_bridge(BRIDGE, false));
-                }
-            }
+            Knob::Unbind if text.contains(BRIDGE) && self.bridge_bound => self.unbind_slot(),
             Knob::Bind if text.contains(BRIDGE) && !self.bridge_bound => {
                 self.bridge_bound = true;
                 note(self.root.set_bridge(BRIDGE, true));
@@ -34,6 +24,20 @@ impl Host {
                 self.later(self.settings.link_up_ms, Deed::LinkUp);
             }
             _ => {}
+        }
+    }
+
+    fn remove_card(&mut self) {
+        if !self.crashes("a card was removed") {
+            self.enumerate(false);
+        }
+    }
+
+    fn unbind_slot(&mut self) {
+        if !self.crashes("a card's slot was unbound") {
+            self.enumerate(false);
+            self.bridge_bound = false;
+            note(self.root.set_bridge(BRIDGE, false));
         }
     }
 

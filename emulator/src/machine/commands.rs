@@ -1,4 +1,4 @@
-//! The machine's socket: commands of tests and of the host's programs, and attached processes.
+//! The machine's socket: commands of tests and of the host's programs.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -7,11 +7,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::breakage::Breakage;
-use super::driver::Request;
 use super::host::Active;
-use super::wire::{Answer, Ask, Run, Tell};
-use super::{Machine, lock, programs};
-use crate::card::code::Code;
+use super::wire::{Run, Said};
+use super::{Machine, lock, programs, requests};
 
 /// Longest line in bytes.
 const LINE: u64 = 64 * 1024;
@@ -84,79 +82,36 @@ fn obey(machine: &Machine, command: Command, stream: &UnixStream) -> Value {
     }
 }
 
-fn activate(machine: &Machine, id: u64) -> Option<Code> {
-    match machine.change(|host| host.request_ports(id)) {
-        Request::Granted => None,
-        Request::Refused(hold) => {
-            Machine::pass(hold);
-            machine.change(super::host::Host::refuse_ports);
-            Some(Code::PORTS)
-        }
-    }
+/// The next line of a connection; `None` at its end.
+///
+/// # Errors
+/// As reading fails.
+pub fn next_line(reader: &mut BufReader<&UnixStream>) -> io::Result<Option<String>> {
+    let mut line = String::new();
+    let read = reader.by_ref().take(LINE).read_line(&mut line)?;
+    Ok((read > 0).then_some(line))
 }
 
-fn reboot(machine: &Machine, id: u64) -> Option<Code> {
-    let (takes, fails) = machine.change(|host| host.begin_reboot(id));
-    Machine::pass(takes);
-    machine.change(|host| host.end_reboot(fails)).err()
-}
-
-/// Answers what a process's library asks.
-fn answer(machine: &Machine, ask: Ask, attached: &mut Option<u64>, stream: &UnixStream) -> io::Result<()> {
-    machine.wait_sane();
-    let _mutex = lock(&machine.driver);
-    if let Ask::Attach { pid, name } = &ask {
-        let stream = stream.try_clone()?;
-        *attached = Some(machine.change(|host| host.attach(*pid, name.clone(), stream)));
-    }
-    let Some(id) = *attached else { return Err(io::Error::other("not attached")) };
-    let code = match ask {
-        Ask::Attach { .. } => None,
-        Ask::Activate {} => activate(machine, id),
-        Ask::Release {} => {
-            machine.change(|host| host.release_ports(id));
-            None
-        }
-        Ask::Reboot {} => reboot(machine, id),
-    };
-    machine.change(|host| {
-        // What follows from it is told first.
-        host.settle();
-        let listed = host.listed();
-        host.tell(id, &Tell::Answer(Answer { code, listed }));
-    });
-    Ok(())
-}
-
-fn converse(machine: &Machine, stream: &UnixStream, attached: &mut Option<u64>) -> io::Result<()> {
+fn converse(machine: &Machine, mut stream: &UnixStream) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
-    let mut writer = stream;
-    loop {
-        let mut line = String::new();
-        if reader.by_ref().take(LINE).read_line(&mut line)? == 0 {
-            return Ok(());
-        }
+    while let Some(line) = next_line(&mut reader)? {
         if line.trim().is_empty() {
             continue;
         }
-        if let Ok(ask) = serde_json::from_str::<Ask>(&line) {
-            answer(machine, ask, attached, stream)?;
-            continue;
+        if let Ok(Said::Ask(first)) = serde_json::from_str(&line) {
+            return requests::attend(machine, stream, &mut reader, first);
         }
         let reply = match serde_json::from_str(&line) {
             Ok(command) => obey(machine, command, stream),
             Err(e) => json!({ "error": e.to_string() }),
         };
-        writer.write_all(format!("{reply}\n").as_bytes())?;
+        stream.write_all(format!("{reply}\n").as_bytes())?;
     }
+    Ok(())
 }
 
 /// Serves one connection until it ends.
-pub fn serve(machine: &Machine, stream: UnixStream) {
-    let mut attached = None;
+pub fn serve(machine: &Machine, stream: &UnixStream) {
     // A broken connection is an ended one.
-    let _ = converse(machine, &stream, &mut attached);
-    if let Some(id) = attached {
-        machine.change(|host| host.detach(id));
-    }
+    let _ = converse(machine, stream);
 }

@@ -182,7 +182,7 @@ impl Host {
                 self.kernel(3, "[axcl_pcie_ioctl, 1170]: Device 1 firmware load failed.");
             }
             self.set_heartbeat(Heartbeat::Dead);
-            self.say_dead(self.heart);
+            self.begin_saying_dead();
             self.announce("reboot_failed", json!({}));
             return Err(Code::REBOOT);
         }

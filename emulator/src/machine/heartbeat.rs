@@ -2,9 +2,6 @@
 
 use super::host::{Deed, Heartbeat, Host};
 
-/// Attached processes have been told of a change by then.
-const TOLD_MS: u64 = 20;
-
 impl Host {
     /// The driver listens for a heartbeat, or no longer.
     pub fn set_heartbeat(&mut self, heartbeat: Heartbeat) {
@@ -32,8 +29,13 @@ impl Host {
             format!("[axcl_heartbeat_recv_timeout, 187]: master: 4711, slave: 4711, runtime: {}, timeout: {timeout}", timeout * 1000 + 24),
         );
         self.set_heartbeat(Heartbeat::Dead);
-        // Whoever reads the log may rely on the processes knowing by then.
-        self.later(TOLD_MS, Deed::SayDead(self.heart));
+        self.begin_saying_dead();
+    }
+
+    /// The driver is about to say that the card is dead. Whoever reads that may rely on the
+    /// processes knowing, so it is said by the clock, which waits for them.
+    pub fn begin_saying_dead(&mut self) {
+        self.later(0, Deed::SayDead(self.heart));
     }
 
     /// The driver says, again and again, that the card is dead.

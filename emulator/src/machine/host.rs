@@ -84,6 +84,8 @@ pub struct Host {
     pub oopses: Vec<String>,
     pub broken: Vec<Active>,
     pub attached: Vec<Attached>,
+    /// How often a process was told something.
+    pub tellings: u64,
     pub boot_id: String,
     pub reboots: u64,
     pub pushes: u64,
@@ -131,6 +133,7 @@ impl Host {
             oopses: Vec::new(),
             broken: Vec::new(),
             attached: Vec::new(),
+            tellings: 0,
             boot_id,
             reboots: 0,
             pushes: 0,
@@ -222,10 +225,11 @@ impl Host {
     pub fn acted(&mut self, id: u64) {
         let Some(active) = self.broken.iter_mut().find(|active| active.id == id) else { return };
         active.acted = true;
-        let what =
-            json!({ "acted": active.breakage, "break": id, "unix_ms": unix_ms(), "pid": std::process::id() });
-        self.announce("acted", json!({ "break": id, "acted": what["acted"] }));
-        note(append(&self.dir.join("acted.jsonl"), &what));
+        let breakage = json!(active.breakage);
+        let line =
+            json!({ "acted": &breakage, "break": id, "unix_ms": unix_ms(), "pid": std::process::id() });
+        note(append(&self.dir.join("acted.jsonl"), &line));
+        self.announce("acted", json!({ "break": id, "acted": breakage }));
     }
 
     /// Draws the consequences of any change: files, heartbeat, what processes are told.
@@ -301,7 +305,7 @@ impl Host {
 
     /// Everything, for the command `state`.
     pub fn report(&self) -> Value {
-        let process = |a: &Attached| json!({ "pid": a.pid, "name": a.name, "active": a.active, "lost": a.lost, "gate": self.gate_for(a) });
+        let process = |a: &Attached| json!({ "pid": a.pid, "name": a.name, "active": a.active, "lost": a.lost, "gate": self.gate_for(a), "hears": a.hears() });
         json!({
             "boot_id": self.boot_id, "reboots": self.reboots, "pushes": self.pushes,
             "modules": self.modules.iter().map(|l| json!({"name": l.module.name, "stage": l.stage})).collect::<Vec<_>>(),

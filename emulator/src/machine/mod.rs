@@ -11,6 +11,7 @@
 //! | the kernel's files | `root.rs`, `module.rs` |
 //! | modprobe, rmmod, systemctl | `programs.rs` |
 //! | commands | `commands.rs` |
+//! | what attached processes ask | `requests.rs` |
 //! | what the card's library says and hears | `wire.rs`, `attachment.rs` |
 
 use std::io;
@@ -32,6 +33,7 @@ mod mending;
 mod module;
 mod processes;
 pub mod programs;
+mod requests;
 mod root;
 pub mod settings;
 pub mod signals;
@@ -42,6 +44,9 @@ use host::Host;
 use settings::Settings;
 
 pub use host::append;
+
+/// How long a process that does not take in what it is told holds anyone up.
+const HEARING: Duration = Duration::from_secs(1);
 
 /// The machine: its host, and the locks the kernel's own work takes.
 pub struct Machine {
@@ -106,7 +111,7 @@ impl Machine {
             spawn("listen", move || {
                 for stream in listener.incoming().flatten() {
                     let machine = Arc::clone(&machine);
-                    host::note(spawn("serve", move || commands::serve(&machine, stream)));
+                    host::note(spawn("serve", move || commands::serve(&machine, &stream)));
                 }
             })?;
         }
@@ -118,14 +123,35 @@ impl Machine {
         let _ = std::fs::remove_file(lock(&self.host).dir.join(attachment::SOCKET));
     }
 
-    /// Changes the state and draws the consequences.
+    /// Changes the state, draws the consequences and waits until the processes act on them.
     fn change<R>(&self, change: impl FnOnce(&mut Host) -> R) -> R {
         let mut host = lock(&self.host);
         let result = change(&mut host);
         host.settle();
-        drop(host);
         self.changed.notify_all();
+        drop(self.until_heard(host));
         result
+    }
+
+    /// Waits until every process has in force what it was told so far, or is found not to
+    /// listen: stopped, for instance.
+    fn until_heard<'a>(&self, mut host: MutexGuard<'a, Host>) -> MutexGuard<'a, Host> {
+        let (number, deadline) = (host.tellings, Instant::now() + HEARING);
+        while host.is_owed(number) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                host.give_up(number);
+                break;
+            }
+            host = self.changed.wait_timeout(host, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        host
+    }
+
+    /// Notes what is known of a process's hearing.
+    fn hear(&self, note: impl FnOnce(&mut Host)) {
+        note(&mut lock(&self.host));
+        self.changed.notify_all();
     }
 
     /// Waits until the state is as `wanted`.
@@ -150,17 +176,21 @@ impl Machine {
     fn keep_time(&self) {
         let mut host = lock(&self.host);
         loop {
-            let now = Instant::now();
-            if let Some(at) = host.deeds.iter().position(|(due, _)| *due <= now) {
-                let (_, deed) = host.deeds.swap_remove(at);
-                host.act(deed);
-                host.settle();
-                self.changed.notify_all();
-                continue;
-            }
-            let next = host.deeds.iter().map(|(due, _)| due.saturating_duration_since(now)).min();
+            // Each deed finds the processes knowing of those before it.
+            host = self.until_heard(host);
+            let next = host.deeds.iter().enumerate().min_by_key(|(_, (due, _))| *due);
+            let next = next.map(|(at, (due, _))| (at, due.saturating_duration_since(Instant::now())));
             host = match next {
-                Some(left) => self.changed.wait_timeout(host, left).unwrap_or_else(PoisonError::into_inner).0,
+                Some((at, Duration::ZERO)) => {
+                    let (_, deed) = host.deeds.swap_remove(at);
+                    host.act(deed);
+                    host.settle();
+                    self.changed.notify_all();
+                    host
+                }
+                Some((_, left)) => {
+                    self.changed.wait_timeout(host, left).unwrap_or_else(PoisonError::into_inner).0
+                }
                 None => self.changed.wait(host).unwrap_or_else(PoisonError::into_inner),
             };
         }

@@ -22,6 +22,24 @@ pub struct Attached {
     pub lost: bool,
     stream: UnixStream,
     told: Option<Condition>,
+    /// Of what it was told last.
+    number: u64,
+    /// Of what it has in force.
+    heard: u64,
+    /// It has been waited for in vain, and is no more until it is heard of.
+    deaf: bool,
+}
+
+impl Attached {
+    /// Whether it is yet to take in what was told up to `number`.
+    fn owes(&self, number: u64) -> bool {
+        !self.deaf && self.heard < self.number.min(number)
+    }
+
+    /// Whether it takes in what it is told, as far as is known.
+    pub fn hears(&self) -> bool {
+        !self.deaf
+    }
 }
 
 /// Sends a line without ever waiting; false if it did not go as a whole.
@@ -37,16 +55,52 @@ impl Host {
         let Some(attached) = self.attached.iter().find(|attached| attached.id == id) else { return };
         if !serde_json::to_string(tell).is_ok_and(|line| send_line(&attached.stream, line)) {
             let _ = attached.stream.shutdown(std::net::Shutdown::Both);
+            self.deafen(id);
         }
     }
 
-    /// A process opened the driver.
-    pub fn attach(&mut self, pid: u32, name: String, stream: UnixStream) -> u64 {
-        let id = self.new_id();
+    /// A process has in force what it was told under `number`.
+    pub fn heard(&mut self, id: u64, number: u64) {
+        if let Some(attached) = self.attached.iter_mut().find(|attached| attached.id == id) {
+            (attached.heard, attached.deaf) = (number, false);
+        }
+    }
+
+    /// A process will take in nothing more.
+    pub fn deafen(&mut self, id: u64) {
+        if let Some(attached) = self.attached.iter_mut().find(|attached| attached.id == id) {
+            attached.deaf = true;
+        }
+    }
+
+    /// Whether a process is yet to take in what was told up to `number`.
+    pub fn is_owed(&self, number: u64) -> bool {
+        self.attached.iter().any(|attached| attached.owes(number))
+    }
+
+    /// Waits no longer for processes that have not taken in what was told up to `number`.
+    pub fn give_up(&mut self, number: u64) {
+        for attached in &mut self.attached {
+            attached.deaf |= attached.owes(number);
+        }
+    }
+
+    /// A process opened the driver. `id` is its connection's.
+    pub fn attach(&mut self, id: u64, pid: u32, name: String, stream: UnixStream) {
         note(self.root.set_process(pid, true));
         self.announce("attached", json!({ "pid": pid, "name": name }));
-        self.attached.push(Attached { id, pid, name, active: false, lost: false, stream, told: None });
-        id
+        self.attached.push(Attached {
+            id,
+            pid,
+            name,
+            active: false,
+            lost: false,
+            stream,
+            told: None,
+            number: 0,
+            heard: 0,
+            deaf: false,
+        });
     }
 
     /// A process closed the driver, or ended.
@@ -103,10 +157,12 @@ impl Host {
             let Some(attached) = self.attached.get(at) else { break };
             let (id, condition) = (attached.id, self.condition_for(attached));
             if attached.told.as_ref() != Some(&condition) {
-                self.tell(id, &Tell::Condition(condition.clone()));
+                self.tellings += 1;
+                let number = self.tellings;
                 if let Some(attached) = self.attached.get_mut(at) {
-                    attached.told = Some(condition);
+                    (attached.told, attached.number) = (Some(condition.clone()), number);
                 }
+                self.tell(id, &Tell::Condition { number, condition });
             }
         }
     }

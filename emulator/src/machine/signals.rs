@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::process::{Signal, getpid, kill_process};
+
 fn ending() -> libc::sigset_t {
     let mut set = std::mem::MaybeUninit::uninit();
     // SAFETY: sigemptyset fills the set, sigaddset gets valid signal numbers.
@@ -22,6 +24,12 @@ pub fn hold() -> io::Result<()> {
     // SAFETY: the set is valid, the old mask is not asked for.
     let result = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &ending(), std::ptr::null_mut()) };
     if result == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(result)) }
+}
+
+/// Sends this process SIGTERM when its standard input ends.
+pub fn end_with_stdin() {
+    let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+    let _ = kill_process(getpid(), Signal::TERM);
 }
 
 /// Waits for a signal held back.

@@ -6,6 +6,15 @@ use serde::{Deserialize, Serialize};
 use crate::card::code::Code;
 use crate::card::condition::Condition;
 
+/// What the library says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    Ask(Ask),
+    /// The condition of this number is in force.
+    Heard(u64),
+}
+
 /// What the library asks. One answer each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,7 +44,10 @@ pub struct Answer {
 pub enum Tell {
     Answer(Answer),
     /// Said whenever it changes, in time before an answer that depends on it.
-    Condition(Condition),
+    Condition {
+        number: u64,
+        condition: Condition,
+    },
 }
 
 /// How one of the host's programs was called.

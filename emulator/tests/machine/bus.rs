@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::host::{DRIVER, FUNCTION, Machine, SLOT, until};
+use super::host::{DRIVER, FUNCTION, Machine, SLOT};
+use super::wait::{ended, until};
 
 #[test]
 fn the_card_is_removed_found_again_and_reset_in_its_slot() {
@@ -40,7 +41,7 @@ fn taking_the_slot_away_under_the_driver_crashes_the_kernel() {
     let mut rmmod = host.spawn("usr/sbin/rmmod", &["ax_pcie_p2p_rc"]);
     assert_eq!(host.systemctl(&["reboot", "--force"]), (Some(0), String::new()));
     events.with(r#""event":"reboot""#);
-    assert_eq!(rmmod.wait().unwrap().code(), Some(1), "it is not loaded any more");
+    assert_eq!(ended(&mut rmmod, "rmmod").code(), Some(1), "it is not loaded any more");
     assert_eq!(host.state()["oops"], json!([]));
 }
 

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::host::{MODULES, Machine, until};
+use super::host::{MODULES, Machine};
+use super::wait::until;
 
 #[test]
 fn modules_go_in_and_out_in_their_order_and_say_why_not() {
@@ -64,9 +65,7 @@ fn the_card_reboots_under_other_processes() {
     assert_eq!(user.call("memset"), "0x8030040c", "its channel is gone");
     assert_eq!(user.call("set"), "0x00000000", "only counted");
     assert_eq!(user.call("memset"), "0x8030040c");
-    for call in ["finalize", "init", "set", "malloc", "memset"] {
-        assert_eq!(user.call(call), "0x00000000", "{call}");
-    }
+    user.calls(&["finalize", "init", "set", "malloc", "memset"]);
     host.break_it(json!({"kind": "reboot", "fails": 2}));
     assert_eq!(helper.call("reboot"), "0x80300187");
     assert_eq!(helper.call("reboot"), "0x80300187");
@@ -84,9 +83,10 @@ fn two_processes_use_the_card_side_by_side() {
     first.begin("memset");
     assert_eq!(first.answer("memset"), "0x00000000");
     assert_eq!(first.call("reset"), "0x00000000");
-    until("its ports are back", || (host.state()["ports"]["used"] == 4).then_some(()));
+    assert_eq!(host.state()["ports"]["used"], 4, "its ports are back");
     assert_eq!(first.call("finalize"), "0x00000000");
-    assert!(!host.has(&format!("proc/{}", first.id())) || host.state()["attached"][0]["pid"] != first.id());
+    until("it is forgotten", || (!host.has(&format!("proc/{}", first.id()))).then_some(()));
+    assert_eq!(host.state()["attached"][0]["pid"], second.id());
     assert_eq!(second.call("memset"), "0x00000000");
 }
 
@@ -126,6 +126,11 @@ fn a_request_for_ports_holds_everyone_up() {
     behind.begin("init");
     host.inside("axclrtSetDevice");
     assert!(host.state()["attached"].as_array().unwrap().len() == 1, "the other waits at the driver's door");
+}
+
+#[test]
+fn an_abandoned_machine_ends() {
+    assert_eq!(Machine::start(&["--loaded"]).abandon(), Some(0));
 }
 
 #[test]

@@ -3,13 +3,16 @@
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::host::{DRIVER, FUNCTION, Machine, SLOT, until};
+use super::host::{DRIVER, FUNCTION, Machine, SLOT};
+use super::wait::{ended, until};
 
-const QUICK: [&str; 3] = ["--loaded", "--set", r#"{"port_hold_ms":1,"dead_repeat_ms":5,"heartbeat_ms":5}"#];
+/// Deaths are told soon, and repeated so seldom that a log nobody reads has room.
+const QUICK: [&str; 3] = ["--loaded", "--set", r#"{"port_hold_ms":1,"heartbeat_ms":5}"#];
 
 #[test]
 fn a_dead_card_shows_in_the_log_and_in_calls_until_it_is_restarted() {
     let host = Machine::start(&QUICK);
+    host.ask(json!({"set": {"dead_repeat_ms": 5}}));
     let (mut log, mut user) = (host.kernel_log(), host.user());
     host.break_it(json!({"kind": "dead"}));
     let line = log.with("master: ");
@@ -28,16 +31,69 @@ fn a_dead_card_shows_in_the_log_and_in_calls_until_it_is_restarted() {
 }
 
 #[test]
+fn a_second_death_is_told_after_the_first_is_over() {
+    let host = Machine::start(&QUICK);
+    let mut log = host.kernel_log();
+    log.with("device 1: alive!");
+    let dies = || host.break_it(json!({"kind": "dead"}));
+    dies();
+    log.with("device 1: dead!");
+    host.process().calls(&["init", "reboot", "finalize"]);
+    log.with("device 1: alive!");
+    dies();
+    log.with("device 1: dead!");
+    host.modules_out();
+    host.modules_in();
+    log.with("device 1: alive!");
+    dies();
+    log.with("device 1: dead!");
+}
+
+#[test]
+fn calls_know_of_a_break_as_soon_as_it_is_made() {
+    let host = Machine::start(&["--loaded"]);
+    let (mut user, mut other) = (host.user(), host.user());
+    for _ in 0..50 {
+        host.break_it(json!({"kind": "versions", "firmware": "V3.6.4_20250822"}));
+        assert_eq!(user.properties().0, "V3.6.4_20250822");
+        assert_eq!(other.properties().0, "V3.6.4_20250822");
+        host.heal();
+        assert_eq!(other.properties().0, "V3.10.2_emulated");
+        // It has taken the thread's device away.
+        user.calls(&["set", "memset"]);
+    }
+    other.calls(&["set", "reboot"]);
+    assert_eq!(user.call("memset"), "0x8030040c", "known before the restart was answered");
+}
+
+#[test]
+fn a_stopped_process_holds_nobody_up_and_learns_later() {
+    let host = Machine::start(&["--loaded"]);
+    let mut user = host.user();
+    user.signal(Signal::STOP);
+    until("stopped", || (user.run_state() == 'T').then_some(()));
+    host.break_it(json!({"kind": "heat", "from": 91_000, "to": 91_000}));
+    let hears = || host.state()["attached"][0]["hears"].clone();
+    assert_eq!(hears(), false, "waited for once");
+    host.break_it(json!({"kind": "heat", "from": 92_000, "to": 92_000}));
+    user.signal(Signal::CONT);
+    until("it hears again", || (hears() == true).then_some(()));
+    host.break_it(json!({"kind": "heat", "from": 93_000, "to": 93_000}));
+    assert_eq!(user.properties().1, 93_000);
+}
+
+#[test]
 fn a_call_blocked_by_a_death_stays_blocked() {
     let host = Machine::start(&["--loaded", "--set", r#"{"heartbeat_ms":1}"#]);
     let mut log = host.kernel_log();
     let mut user = host.user();
     host.break_it(json!({"kind": "stuck"}));
-    host.hang(&mut user);
+    user.begin("memset");
+    host.inside("axclrtMemset");
     host.break_it(json!({"kind": "dead"}));
     log.with("dead!");
     host.heal();
-    until("the card is well", || (host.state()["responsive"] == true).then_some(()));
+    assert_eq!(host.state()["responsive"], true);
     host.inside("axclrtMemset");
     let mut other = host.user();
     assert_eq!(other.call("memset"), "0x00000000");
@@ -49,7 +105,8 @@ fn calls_on_a_dead_card_can_hang_instead() {
     let (mut log, mut user) = (host.kernel_log(), host.user());
     host.break_it(json!({"kind": "dead", "calls": "hang"}));
     log.with("dead!");
-    host.hang(&mut user);
+    user.begin("memset");
+    host.inside("axclrtMemset");
     assert_eq!(host.state()["attached"][0]["gate"], "hang");
 }
 
@@ -161,7 +218,7 @@ fn modprobe_can_hang_and_rmmod_can_refuse() {
     assert_eq!(host.read("sys/module/axcl_host/initstate"), "coming");
     assert!(hung.try_wait().unwrap().is_none() && !host.has("dev/axcl_host"));
     hung.kill().unwrap();
-    hung.wait().unwrap();
+    ended(&mut hung, "modprobe");
     assert!(host.modules()[0].contains("axcl_host"), "the kernel goes on with it");
     assert_eq!(host.systemctl(&["reboot", "--force"]).0, Some(0));
     host.modules_in();
@@ -173,8 +230,8 @@ fn versions_heat_and_slowness_reach_attached_processes() {
     let host = Machine::start(&["--loaded"]);
     let mut user = host.user();
     host.break_it(json!({"kind": "versions", "firmware": "V3.6.4_20250822"}));
-    host.break_it(json!({"kind": "heat", "from": 50_000, "to": 91_000, "over_ms": 1}));
-    until("told and hot", || (user.properties().1 == 91_000).then_some(()));
+    host.break_it(json!({"kind": "heat", "from": 50_000, "to": 91_000}));
+    assert_eq!(user.properties().1, 91_000);
     assert_eq!(user.properties().0, "V3.6.4_20250822");
     host.break_it(json!({"kind": "heat", "from": 91_000, "to": 66_000}));
     assert_eq!(user.properties().1, 66_000, "the newer one counts");

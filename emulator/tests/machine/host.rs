@@ -1,15 +1,18 @@
-//! A machine to test, and processes beside it. Everything is real: programs, sockets, FIFOs.
+//! A machine to test. Everything is real: programs, sockets, FIFOs.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
-use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, Stdio};
 
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+
+use super::process::Process;
+use super::wait::{Lines, ended, until};
 
 pub const FUNCTION: &str = "sys/bus/pci/devices/0001:01:00.0";
 pub const DRIVER: &str = "sys/bus/platform/drivers/brcm-pcie";
@@ -17,71 +20,20 @@ pub const SLOT: &str = "1000110000.pcie";
 /// In the order they load.
 pub const MODULES: [&str; 5] =
     ["ax_pcie_host_dev", "ax_pcie_msg", "ax_pcie_mmb", "axcl_host", "ax_pcie_p2p_rc"];
-/// Everything that may take long here is over by then.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn library_dir() -> PathBuf {
-    std::env::current_exe().unwrap().parent().unwrap().to_owned()
-}
-
-static ATTACHED: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().unwrap();
-    let program = dir.path().join("attached");
-    let compiled = Command::new("cc")
-        .args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-o"])
-        .arg(&program)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine/attached.c"))
-        .arg("-L")
-        .arg(library_dir())
-        .args(["-laxcl_rt"])
-        .output()
-        .expect("a C compiler is needed");
-    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
-    (dir, program)
-});
-
-/// Asks again and again until the answer is there.
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::yield_now();
-    }
-}
-
 pub struct Machine {
     dir: tempfile::TempDir,
     child: Child,
+}
+
+/// Opens a FIFO without waiting for its other side.
+fn fifo(path: &Path, options: &mut OpenOptions) -> File {
+    options.custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path).unwrap()
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// The kernel's log or the machine's events, line by line.
-pub struct Lines<R>(BufReader<R>);
-
-impl<R: std::io::Read> Lines<R> {
-    pub fn next(&mut self) -> String {
-        let mut line = String::new();
-        assert!(self.0.read_line(&mut line).unwrap() > 0, "it ended");
-        line.trim_end().to_owned()
-    }
-
-    /// The next line with `text` in it.
-    pub fn with(&mut self, text: &str) -> String {
-        loop {
-            let line = self.next();
-            if line.contains(text) {
-                return line;
-            }
-        }
     }
 }
 
@@ -93,11 +45,13 @@ impl Machine {
     fn start_in(dir: tempfile::TempDir, arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_axcl-machine"))
             .arg(dir.path())
+            .arg("--end-with-stdin")
             .args(arguments)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let ready = Lines(BufReader::new(child.stdout.take().unwrap())).next();
+        let ready = Lines::new(child.stdout.take().unwrap()).next("the machine");
         assert_eq!(ready, format!("ready {}", dir.path().display()));
         Self { dir, child }
     }
@@ -106,10 +60,16 @@ impl Machine {
     pub fn restart(mut self, arguments: &[&str]) -> Self {
         let id = Pid::from_child(&self.child);
         kill_process(id, Signal::TERM).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        assert_eq!(ended(&mut self.child, "the machine").code(), Some(0));
         assert!(!self.dir.path().join("machine.sock").exists());
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
         Self::start_in(dir, arguments)
+    }
+
+    /// Lets go of it, as a test does that is killed: how it ends.
+    pub fn abandon(mut self) -> Option<i32> {
+        drop(self.child.stdin.take());
+        ended(&mut self.child, "the abandoned machine").code()
     }
 
     pub fn path(&self, path: &str) -> PathBuf {
@@ -131,7 +91,8 @@ impl Machine {
     pub fn ask(&self, command: Value) -> Value {
         let mut socket = self.connect();
         writeln!(socket, "{command}").unwrap();
-        serde_json::from_str(&Lines(BufReader::new(socket)).next()).unwrap()
+        let answer = Lines::new(socket).next(&format!("the answer to {command}"));
+        serde_json::from_str(&answer).unwrap()
     }
 
     pub fn state(&self) -> Value {
@@ -150,13 +111,13 @@ impl Machine {
     pub fn events(&self) -> Lines<UnixStream> {
         let mut socket = self.connect();
         writeln!(socket, "{}", json!({"subscribe": {}})).unwrap();
-        let mut lines = Lines(BufReader::new(socket));
-        assert_eq!(lines.next(), r#"{"ok":true}"#);
+        let mut lines = Lines::new(socket);
+        assert_eq!(lines.next("the subscription"), r#"{"ok":true}"#);
         lines
     }
 
     pub fn kernel_log(&self) -> Lines<File> {
-        Lines(BufReader::new(File::open(self.path("dev/kmsg")).unwrap()))
+        Lines::new(fifo(&self.path("dev/kmsg"), OpenOptions::new().read(true)))
     }
 
     pub fn spawn(&self, program: &str, arguments: &[&str]) -> Child {
@@ -164,8 +125,11 @@ impl Machine {
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> (Option<i32>, String) {
-        let Output { status, stderr, .. } = self.spawn(program, arguments).wait_with_output().unwrap();
-        (status.code(), String::from_utf8_lossy(&stderr).trim().to_owned())
+        let mut child = self.spawn(program, arguments);
+        let status = ended(&mut child, &format!("{program} {arguments:?}"));
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status.code(), said.trim().to_owned())
     }
 
     pub fn modprobe(&self, name: &str) -> (Option<i32>, String) {
@@ -194,7 +158,7 @@ impl Machine {
 
     /// Writes to one of the kernel's files, as recovery does.
     pub fn turn(&self, file: &str, text: &str) {
-        std::fs::write(self.path(file), text).unwrap();
+        fifo(&self.path(file), OpenOptions::new().write(true)).write_all(text.as_bytes()).unwrap();
     }
 
     /// Loaded modules, last first, as the kernel lists them.
@@ -217,17 +181,7 @@ impl Machine {
     }
 
     pub fn process(&self) -> Process {
-        let mut child = Command::new(&ATTACHED.1)
-            .env("LD_LIBRARY_PATH", library_dir())
-            .env("AXCL_EMU_DIR", self.dir.path())
-            .env_remove("AXCL_EMU_LATENCY")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdin = child.stdin.take().unwrap();
-        let stdout = Lines(BufReader::new(child.stdout.take().unwrap()));
-        Process { asked: 0, child, stdin, stdout }
+        Process::start(self.dir.path(), "off")
     }
 
     /// A process that has the device.
@@ -239,86 +193,23 @@ impl Machine {
         process
     }
 
-    /// Has a process fill memory until a call does not return: it learns of a break a moment later.
-    pub fn hang(&self, process: &mut Process) {
-        until("a hanging call", || {
-            if process.asked < 1000 {
-                process.asked += 1;
-                process.begin("memset");
-            }
-            self.is_inside("axclrtMemset").then_some(())
+    /// Waits until a thread of the process that listens here is inside a call and, it seems, stays.
+    pub fn inside(&self, call: &str) {
+        until(&format!("a process inside {call}"), || {
+            let trace = self.ask_card(json!({"trace": {}}))?;
+            let inside = &trace["trace"]["inside"][0];
+            (inside["call"] == call && inside["since_ns"].as_u64() > Some(50_000_000)).then_some(())
         });
     }
 
-    /// Waits until a thread of the process that listens here is inside a call.
-    pub fn inside(&self, call: &str) {
-        until(call, || self.is_inside(call).then_some(()));
+    /// Asks the card's library in the process that listens here, if any does.
+    pub fn ask_card(&self, command: Value) -> Option<Value> {
+        let mut socket = UnixStream::connect(self.dir.path().join("control.sock")).ok()?;
+        writeln!(socket, "{command}").unwrap();
+        Some(serde_json::from_str(&Lines::new(socket).next("the library's answer")).unwrap())
     }
 
-    /// A call that is merely under way does not count.
-    fn is_inside(&self, call: &str) -> bool {
-        let Ok(mut socket) = UnixStream::connect(self.dir.path().join("control.sock")) else { return false };
-        writeln!(socket, "{}", json!({"trace": {}})).unwrap();
-        let trace: Value = serde_json::from_str(&Lines(BufReader::new(socket)).next()).unwrap();
-        let inside = &trace["trace"]["inside"][0];
-        inside["call"] == call && inside["since_ns"].as_u64() > Some(50_000_000)
-    }
-}
-
-/// `attached.c` under control.
-pub struct Process {
-    asked: u32,
-    child: Child,
-    stdin: ChildStdin,
-    stdout: Lines<ChildStdout>,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-impl Process {
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub fn begin(&mut self, call: &str) {
-        writeln!(self.stdin, "{call}").unwrap();
-    }
-
-    pub fn answer(&mut self, call: &str) -> String {
-        let line = self.stdout.with(&format!("{call} 0x"));
-        line.rsplit(' ').next().unwrap().to_owned()
-    }
-
-    pub fn call(&mut self, call: &str) -> String {
-        self.begin(call);
-        self.answer(call)
-    }
-
-    /// Firmware version, temperature and free memory as the library tells them.
-    pub fn properties(&mut self) -> (String, i32, u32) {
-        self.begin("properties");
-        let line = self.stdout.with("seen ");
-        assert_eq!(self.answer("properties"), "0x00000000");
-        let words: Vec<_> = line.split(' ').collect();
-        (words[1].to_owned(), words[2].parse().unwrap(), words[3].parse().unwrap())
-    }
-
-    pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    /// The state letter in `/proc/PID/stat`.
-    pub fn run_state(&self) -> char {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
-        stat.rsplit(") ").next().unwrap().chars().next().unwrap()
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 }

@@ -26,6 +26,22 @@ fn rules_without_end_and_with_a_star_go_on() {
 }
 
 #[test]
+fn as_many_executes_are_spoilt_as_told() {
+    let faults = Faults::default();
+    let spoil = |count: u64| {
+        faults.arm(rule(&format!(r#"{{"call":"axclrtEngineExecute","act":{{"spoil":{count}}}}}"#)));
+        assert_eq!(faults.meet("axclrtEngineExecute"), Some(Act::Spoil(count)));
+    };
+    spoil(2);
+    let wrong = Some(Taint::Wrong);
+    assert_eq!([faults.taint(), faults.taint(), faults.taint()], [wrong, wrong, None]);
+    spoil(0);
+    assert!((0..1000).all(|_| faults.taint() == wrong));
+    faults.clear();
+    assert_eq!(faults.taint(), None);
+}
+
+#[test]
 fn a_used_up_file_is_gone_before_the_act() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("die.json");
