@@ -15,7 +15,7 @@ LISTEN    ?= 127.0.0.1:8000
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build model run test test-build test-rust test-clients test-systemd lint bench clean
+.PHONY: help setup build model run test test-build test-rust test-campaign test-clients sim campaign soak test-systemd lint bench clean
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ run: build ## Answer chat requests here: MODEL=file.gguf, MODEL_DIR=dir, LISTEN=
 	@if [ -z "$(MODEL)$(MODEL_DIR)" ]; then $(MAKE) --no-print-directory model; fi
 	@scripts/run --listen "$(LISTEN)" --runtime "$(RUNTIME)" --gguf "$(MODEL)" --model-dir "$(or $(MODEL_DIR),$(if $(MODEL),,$(DEMO)))"
 
-test: test-rust test-clients ## Run every test
+test: test-rust test-campaign test-clients ## Run every test
 
 # Building through `cargo test` also makes the programs: one build, not two.
 test-build: setup
@@ -58,6 +58,24 @@ test-clients: test-build $(VENV)/.stamp
 
 test-systemd: model ## The service under a real systemd, in a container (as root; see docs/systemd.md)
 	@tests/systemd/run
+
+# Each kind of fault at least once, with the rest of 60 spread over them.
+test-campaign: test-build $(VENV)/.stamp
+	@echo "== faults under load"
+	$(VENV)/bin/python tests/campaign/campaign.py --faults 60
+
+N ?= 1000
+SEED ?= 1
+sim: test-build ## Random faults in virtual time: N=runs, SEED=first
+	SIM_RUNS=$(N) SIM_SEED=$(SEED) $(CARGO) test --release --locked --workspace --lib -- service::sim --nocapture
+
+FAULTS ?= 500
+campaign: test-build $(VENV)/.stamp ## Break the emulated appliance under load: FAULTS=number
+	$(VENV)/bin/python tests/campaign/campaign.py --faults $(FAULTS)
+
+H ?= 2
+soak: test-build $(VENV)/.stamp ## Answer for hours, with a fault now and then: H=hours
+	$(VENV)/bin/python tests/campaign/soak.py --hours $(H)
 
 lint: ## Check format and clippy, warnings denied
 	$(CARGO) fmt --all --check

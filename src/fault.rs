@@ -72,8 +72,10 @@ catalogue! {
         "The card is restarted; if it recurs, install the model again, or delete the recorded answer if the change is meant.";
     Versions = "E-VERSIONS", "the card's library and firmware are of different versions",
         "Install driver, firmware and library of one release.";
-    Firmware = "E-FIRMWARE", "the card's firmware is missing or was not accepted",
-        "Install the firmware of the driver's release; if it is there, switch the power off and on.";
+    Firmware = "E-FIRMWARE", "the card did not accept its firmware",
+        "The driver is loaded anew; if it recurs, install the firmware of the driver's release, or switch the power off and on.";
+    FirmwareMissing = "E-FIRMWARE-MISSING", "the card's firmware is not installed",
+        "Install the firmware of the driver's release.";
     Modules = "E-MODULES", "the card's driver modules cannot be loaded or unloaded",
         "Check that they are installed for this kernel and that no program uses the card.";
     Bus = "E-BUS", "the card's slot cannot be reset",

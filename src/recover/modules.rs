@@ -76,7 +76,7 @@ fn remove(scene: &Scene<'_>, name: &str, until: Option<Instant>) -> Result<()> {
 pub(super) fn load(scene: &Scene<'_>) -> Result<()> {
     if !card::has_firmware(&scene.root) {
         let path = scene.root.path(card::FIRMWARE);
-        return Err(Failure::new(Fault::Firmware, format!("no {}", path.display())));
+        return Err(Failure::new(Fault::FirmwareMissing, format!("no {}", path.display())));
     }
     let found = loaded(&scene.root)?;
     for name in MODULES {

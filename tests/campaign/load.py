@@ -4,6 +4,8 @@ import json
 import threading
 import time
 
+import httpx
+import ollama
 import openai
 
 PROMPTS = [
@@ -21,6 +23,10 @@ TOKENS = 24
 
 class Refused(Exception):
     """The service said that it cannot answer now: asked again later."""
+
+
+class Disconnected(Exception):
+    """The connection broke."""
 
 
 class Ended(Exception):
@@ -53,10 +59,35 @@ class OpenAi:
             if error.status_code in (429, 503):
                 raise Refused(str(error)) from error
             raise Ended(str(error)) from error
-        except openai.APIConnectionError:
-            raise
+        except openai.APIConnectionError as error:
+            raise Disconnected(f"{error!r} {error.__cause__!r}") from error
         except openai.APIError as error:
             raise Ended(str(error)) from error
+
+
+class Ollama:
+    """Asks through the official ollama package."""
+
+    def __init__(self, base):
+        self.client = ollama.Client(host=base, timeout=320)
+
+    def ask(self, prompt, stream):
+        asked = body(prompt, stream)
+        options = {"temperature": 0, "num_predict": TOKENS}
+        try:
+            reply = self.client.chat("demo", asked["messages"], stream=stream, options=options)
+            parts = list(reply) if stream else [reply]
+        except ollama.ResponseError as error:
+            if error.status_code in (429, 503):
+                raise Refused(str(error)) from error
+            raise Ended(str(error)) from error
+        except httpx.TransportError as error:
+            raise Disconnected(repr(error)) from error
+        except ConnectionError as error:
+            raise Disconnected(repr(error)) from error
+        if not parts or not parts[-1].done:
+            raise Disconnected("a stream without its last line")
+        return "".join(part.message.content or "" for part in parts), parts[-1].done_reason
 
 
 class Load:
@@ -75,10 +106,12 @@ class Load:
 
     def learn(self):
         """The fault-free answers."""
-        client = OpenAi(self.appliance.base)
         for prompt in PROMPTS:
-            whole = client.ask(prompt, False)
-            assert client.ask(prompt, True) == whole, f"{prompt}: a stream differs from a whole answer"
+            whole = OpenAi(self.appliance.base).ask(prompt, False)
+            for make in self.clients():
+                for stream in (False, True):
+                    got = make(self.appliance.base).ask(prompt, stream)
+                    assert got == whole, f"{make.__name__} stream={stream}: {prompt}: {got}, not {whole}"
             assert whole[0], f"{prompt}: no text"
             self.expected[prompt] = whole
 
@@ -92,7 +125,7 @@ class Load:
 
     @staticmethod
     def clients():
-        return [OpenAi]
+        return [OpenAi, Ollama]
 
     def work(self, make, stream, number):
         client = make(self.appliance.base)
@@ -115,8 +148,8 @@ class Load:
                 # Before the host's restart every request is told so; elsewhere none may end.
                 what = "interrupted" if "E-INTERRUPTED" in str(error) else "ended"
                 self.count(what, f"{prompt} stream={stream}: {error}")
-            except openai.APIConnectionError as error:
-                self.disconnected(down_before, restarts, f"{prompt} stream={stream}: {error!r} {error.__cause__!r}")
+            except Disconnected as error:
+                self.disconnected(down_before, restarts, f"{prompt} stream={stream}: {error}")
             else:
                 whole = answer == self.expected[prompt]
                 self.latencies.append(time.monotonic() - began)

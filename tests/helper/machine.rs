@@ -187,7 +187,7 @@ fn a_module_in_use_for_a_while_is_waited_for() {
 fn modules_in_without_firmware_or_end_are_faults() {
     let machine = Machine::start(&[]);
     machine.break_it(json!({"kind": "firmware_missing"}));
-    assert_fault(&machine.refuses(Verb::ModulesIn), Fault::Firmware, "ax650_card.pac");
+    assert_fault(&machine.refuses(Verb::ModulesIn), Fault::FirmwareMissing, "ax650_card.pac");
     machine.command(&json!({"heal": {}}));
     machine.break_it(json!({"kind": "modprobe_hangs"}));
     let late = "not done within 5 s, at: modprobe axcl_host";

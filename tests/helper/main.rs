@@ -5,7 +5,6 @@
 mod host;
 #[allow(dead_code)] // the demo model is for others
 #[path = "../support/installed.rs"]
-#[allow(dead_code)]
 mod installed;
 mod link;
 mod machine;

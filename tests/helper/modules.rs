@@ -102,7 +102,7 @@ fn without_firmware_nothing_is_loaded() {
     let system = System::new();
     system.load(&[]);
     fs::remove_file(system.path("lib/firmware/axcl/ax650_card.pac")).unwrap();
-    assert_fault(&system.refused(Verb::ModulesIn), Fault::Firmware, "ax650_card.pac");
+    assert_fault(&system.refused(Verb::ModulesIn), Fault::FirmwareMissing, "ax650_card.pac");
     assert!(system.log().is_empty());
 }
 

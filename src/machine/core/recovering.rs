@@ -7,6 +7,7 @@ use super::super::backoff::{Backoff, HEALTHY};
 use super::super::errand::{Errand, Purpose};
 use super::super::event::{Found, Seat};
 use super::super::incident::Incident;
+use super::super::ladder::{Call, call};
 use super::super::life;
 use super::super::state::Rung;
 use super::{Machine, Mode, broken};
@@ -162,7 +163,8 @@ impl Machine {
         self.mode = Mode::Working;
         if let Some(incident) = &mut self.incident {
             incident.failed(rung);
-            if fault == Fault::CardHeld {
+            if call(fault) == Call::Person {
+                // Harder rungs would not help either.
                 incident.see(fault);
             }
         }

@@ -26,7 +26,7 @@ impl<H: Hands> Actor<H> {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Worker(seat, action) => self.to_worker(seat, action),
+            Action::Worker(seat, action) => self.handle_worker(seat, action),
             Action::Test => self.ask_test(),
             Action::Help(verb) => {
                 info!(verb = verb.name(), "the card helper is sent");
@@ -45,7 +45,7 @@ impl<H: Hands> Actor<H> {
         }
     }
 
-    fn to_worker(&mut self, seat: Seat, action: life::Action) {
+    fn handle_worker(&mut self, seat: Seat, action: life::Action) {
         match action {
             life::Action::Spawn => self.spawn(seat),
             life::Action::Ask => {

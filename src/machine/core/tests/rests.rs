@@ -29,7 +29,7 @@ fn a_spent_ladder_rests_on_schedule_with_the_cpu_answering_meanwhile() {
     story.boot();
     story.breaks(Fault::CardDead);
     while story.machine.resting().is_none() {
-        story.on(Event::Unhelped(Fault::Helper));
+        story.on(Event::Unhelped(Fault::Modules));
     }
     assert_eq!(story.rungs(), [R2, R3, R4, R5]);
     assert_eq!(story.machine.resting(), Some(story.now + Duration::from_secs(1800)));
@@ -41,7 +41,7 @@ fn a_spent_ladder_rests_on_schedule_with_the_cpu_answering_meanwhile() {
     story.wait(1800);
     assert_eq!((story.machine.helping(), story.state()), (Some(Verb::CardReboot), State::Degraded));
     while story.machine.resting().is_none() {
-        story.on(Event::Unhelped(Fault::Helper));
+        story.on(Event::Unhelped(Fault::Modules));
     }
     assert_eq!(story.machine.resting(), Some(story.now + Duration::from_secs(3600)));
 
@@ -165,6 +165,19 @@ fn someone_elses_program_on_the_card_is_waited_for() {
 }
 
 #[test]
+fn what_the_helper_finds_only_a_person_can_mend_ends_the_climb() {
+    for fault in [Fault::FirmwareMissing, Fault::Helper] {
+        let mut story = Story::new(POLICY);
+        story.boot();
+        story.breaks(Fault::CardDriver);
+        story.on(Event::Helped(Found::default()));
+        story.on(Event::Unhelped(fault));
+        assert_eq!((story.rungs(), story.state()), (vec![R3], State::Parked), "{fault}");
+        assert_eq!(story.machine.resting(), Some(story.now + Duration::from_secs(5)));
+    }
+}
+
+#[test]
 fn heat_holds_requests_and_resets_nothing() {
     let mut story = Story::new(POLICY);
     story.boot();
@@ -194,7 +207,7 @@ fn a_stop_ends_both_workers_and_nothing_comes_after() {
     story.boot();
     story.breaks(Fault::CardDead);
     while story.machine.resting().is_none() {
-        story.on(Event::Unhelped(Fault::Helper));
+        story.on(Event::Unhelped(Fault::Modules));
     }
     story.until_spawn(Seat::Cpu);
     story.load(Seat::Cpu);
@@ -214,7 +227,7 @@ fn an_incident_reads_as_a_story() {
     story.on(Event::Trouble(Fault::CardDead));
     story.on(Event::Trouble(Fault::CardDead));
     story.on(Event::Exited(Seat::Card, Fault::WorkerExit));
-    story.on(Event::Unhelped(Fault::Helper));
+    story.on(Event::Unhelped(Fault::CardStall));
     story.helper_succeeds();
     story.now += Duration::from_secs(40);
     story.comes_back();
@@ -223,7 +236,7 @@ fn an_incident_reads_as_a_story() {
         [
             Note::Incident(Fault::CardDead),
             Note::Rung(R2, Fault::CardDead),
-            Note::RungFailed(R2, Fault::Helper),
+            Note::RungFailed(R2, Fault::CardStall),
             Note::Rung(R3, Fault::CardDead),
             Note::Recovered { rung: Some(R3), fault: Fault::CardDead, took: Duration::from_secs(40) },
         ]
