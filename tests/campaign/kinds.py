@@ -115,7 +115,6 @@ KINDS = [
     Kind("empty card list", at_load({"fail": "0x80300181"}, "axclInit")),
     # Results.
     Kind("NaN logits", rule({"nan": True}), quiet=True),
-    Kind("stale logits", rule({"stale": True}), quiet=True),
     # Card, driver, bus: the emulated machine.
     Kind("heartbeat dead, calls fail", machine(kind="dead", heals_at="R2")),
     Kind("heartbeat dead, calls hang", machine(kind="dead", calls="hang", heals_at="R2")),
