@@ -1,7 +1,7 @@
 //! Frames over a stream: [`Reader`] and [`Writer`] block (the worker's I/O thread),
 //! [`AsyncReader`] and [`AsyncWriter`] do not (the supervisor).
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,7 +40,7 @@ impl<R: Read, T: DeserializeOwned> Reader<R, T> {
             match self.stream.read(&mut self.chunk) {
                 Ok(0) => return self.decoder.finish().map(|()| None),
                 Ok(n) => self.decoder.buffer().extend_from_slice(self.chunk.get(..n).unwrap_or_default()),
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(lost(&e)),
             }
         }
@@ -94,6 +94,10 @@ impl<R: AsyncRead + Unpin, T: DeserializeOwned> AsyncReader<R, T> {
             match self.stream.read_buf(buffer).await {
                 Ok(0) => return self.decoder.finish().map(|()| None),
                 Ok(_) => {}
+                // How a stream socket ends whose other end left something unread.
+                Err(e) if e.kind() == ErrorKind::ConnectionReset => {
+                    return self.decoder.finish().map(|()| None);
+                }
                 Err(e) => return Err(lost(&e)),
             }
         }

@@ -90,6 +90,8 @@ pub struct Machine {
     /// The card has been working or testing until then.
     last_work: Duration,
     hot: bool,
+    /// Whether the card was ever on the bus: an emulated one never is.
+    on_bus: bool,
     stopping: bool,
 }
 
@@ -113,6 +115,7 @@ impl Machine {
             healthy: Duration::ZERO,
             last_work: Duration::ZERO,
             hot: false,
+            on_bus: false,
             stopping: false,
         }
     }

@@ -18,6 +18,8 @@ pub struct Incident {
     seen: Vec<Fault>,
     /// The lowest rung still worth trying: acts of the lower ones failed.
     floor: Rung,
+    /// The hardest rung worth trying: beyond it a person must help first.
+    cap: Rung,
     /// The last rung used.
     pub rung: Option<Rung>,
 }
@@ -27,7 +29,8 @@ const MOST: usize = 64;
 
 impl Incident {
     pub fn new(fault: Fault, now: Duration) -> Self {
-        Self { first: fault, latest: fault, since: now, seen: vec![fault], floor: Rung::R1, rung: None }
+        let (seen, floor, cap) = (vec![fault], Rung::R1, Rung::R5);
+        Self { first: fault, latest: fault, since: now, seen, floor, cap, rung: None }
     }
 
     /// Another fault before the card proved itself.
@@ -41,6 +44,12 @@ impl Incident {
     /// The act of `rung` itself failed.
     pub fn failed(&mut self, rung: Rung) {
         self.floor = rung.next().unwrap_or(rung);
+    }
+
+    /// The act of `rung` found `fault`, which only a person can mend.
+    pub fn hopeless(&mut self, rung: Rung, fault: Fault) {
+        self.see(fault);
+        self.cap = rung;
     }
 
     /// After a rest everything above the first rung is worth another try.
@@ -63,7 +72,7 @@ impl Incident {
         });
         let hardest = called.max().unwrap_or(first);
         let first = if times > 1 { again } else { first };
-        Some((first.max(hardest).max(self.floor), last))
+        Some((first.max(hardest).max(self.floor), last.min(self.cap)))
     }
 }
 
@@ -93,6 +102,16 @@ mod tests {
         assert_eq!(incident.range(), None);
         incident.renew();
         assert_eq!(incident.range(), None);
+    }
+
+    #[test]
+    fn what_waits_for_a_person_is_not_climbed_beyond() {
+        let mut incident = Incident::new(Fault::CardDriver, Duration::ZERO);
+        incident.hopeless(R3, Fault::FirmwareMissing);
+        assert_eq!(incident.range(), None);
+        incident.renew();
+        incident.see(Fault::CardDriver);
+        assert_eq!(incident.range(), Some((R3, R3)), "the host is not restarted for a missing file");
     }
 
     #[test]

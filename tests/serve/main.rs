@@ -9,6 +9,7 @@ mod client;
 #[path = "../support/installed.rs"]
 mod installed;
 mod program;
+mod recovery;
 mod sockets;
 mod supervisor;
 mod survival;

@@ -29,7 +29,8 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts one, with `sections` added to its configuration, and waits for its port.
+    /// Starts one and waits for its port. `sections` is added to its configuration and begins
+    /// within `[recovery]`.
     pub async fn start(sections: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("config.toml");
@@ -64,8 +65,34 @@ impl Supervisor {
     /// Starts one and waits until its model answers.
     pub async fn ready(sections: &str) -> Self {
         let mut supervisor = Self::start(sections).await;
-        supervisor.wait_log("the model is ready").await;
+        supervisor.wait_log("-> ready").await;
         supervisor
+    }
+
+    /// Makes a call of the card's library fail in every process from now on. Removing the file
+    /// ends it.
+    pub fn break_call(&self, call: &str, code: &str) -> PathBuf {
+        let faults = self.directory.path().join("card/faults");
+        std::fs::create_dir_all(&faults).unwrap();
+        let (waiting, rule) = (faults.join("rule.tmp"), faults.join("rule.json"));
+        std::fs::write(&waiting, json!({"call": call, "times": 0, "act": {"fail": code}}).to_string())
+            .unwrap();
+        std::fs::rename(waiting, &rule).unwrap();
+        rule
+    }
+
+    /// Waits for a state.
+    pub async fn wait_state(&self, state: &str) -> Value {
+        let wanted = async {
+            loop {
+                let status = self.status().await;
+                if status["state"] == state {
+                    return status;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, wanted).await.unwrap_or_else(|_| panic!("never {state}"))
     }
 
     /// Rewrites the configuration's added sections.
@@ -119,8 +146,8 @@ fn write_config(path: &Path, card: &Path, sections: &str) {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\n\
          [worker]\nruntime = {runtime}\nverify = false\nenv = {{ AXCL_EMU_DIR = {card} }}\n\
-         [recovery]\nsystem_root = {card}\n\
-         [model]\ndir = {model}\nname = \"demo\"\n{sections}\n"
+         [model]\ndir = {model}\nname = \"demo\"\n\
+         [recovery]\nsystem_root = {card}\n{sections}\n"
     );
     std::fs::write(path, text).unwrap();
 }

@@ -162,10 +162,9 @@ impl Machine {
         out.push(Action::Note(Note::RungFailed(rung, fault)));
         self.mode = Mode::Working;
         if let Some(incident) = &mut self.incident {
-            incident.failed(rung);
-            if call(fault) == Call::Person {
-                // Harder rungs would not help either.
-                incident.see(fault);
+            match call(fault) {
+                Call::Person => incident.hopeless(rung, fault),
+                Call::Climb { .. } => incident.failed(rung),
             }
         }
         match rung {
@@ -220,9 +219,10 @@ impl Machine {
 
     pub(super) fn card_present(&mut self, present: bool, now: Duration, dice: f64, out: &mut Vec<Action>) {
         let absent = self.incident.as_ref().is_some_and(|incident| incident.latest == Fault::CardAbsent);
+        let lost = std::mem::replace(&mut self.on_bus, present) && !present;
         match self.mode {
             Mode::Resting { .. } if present && absent => self.retry(now, dice, out),
-            Mode::Working if !present && self.card.alive() => self.trouble(Fault::CardLink, now, dice, out),
+            Mode::Working if lost && self.card.alive() => self.trouble(Fault::CardLink, now, dice, out),
             _ => {}
         }
     }

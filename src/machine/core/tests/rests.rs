@@ -111,6 +111,9 @@ fn a_card_that_vanishes_under_a_worker_is_a_lost_link() {
     let mut story = Story::new(POLICY);
     story.boot();
     story.on(Event::Card(false));
+    assert_eq!(story.state(), State::Ready, "an emulated card is on no bus");
+    story.on(Event::Card(true));
+    story.on(Event::Card(false));
     story.on(Event::Exited(Seat::Card, Fault::WorkerExit));
     assert_eq!(story.rungs(), [R4]);
     story.on(Event::Card(false));
