@@ -251,6 +251,15 @@ fn write_down(diary: &Path, rule: &Rule) -> std::io::Result<()> {
     append(diary, &line)
 }
 
+/// From now on only SIGKILL ends the process. A thread that has yet to stop would otherwise
+/// take a signal, and so would all once the process is continued.
+fn ignore_endings() {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        // SAFETY: valid signals; ignoring them runs no code.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 /// Carries out what concerns the process rather than the card. Returns the code to fail
 /// with, if any.
 pub fn suffer(act: &Act) -> Option<Code> {
@@ -266,6 +275,7 @@ pub fn suffer(act: &Act) -> Option<Code> {
             }
         }
         Act::HangHard(_) => {
+            ignore_endings();
             let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::STOP);
             hang()
         }

@@ -32,7 +32,7 @@ fn ready(fd: impl AsFd, what: &str, deadline: Instant) {
         if found > 0 {
             return;
         }
-        assert_ne!(found, 0, "not within {LIMIT:?}: {what}");
+        assert!(found != 0, "not within {LIMIT:?}: {what}");
         assert_eq!(io::Error::last_os_error().kind(), io::ErrorKind::Interrupted);
     }
 }
@@ -65,7 +65,7 @@ impl<R: Read + AsFd> Lines<R> {
             ready(&self.source, what, deadline);
             let mut bytes = [0; 4096];
             let read = self.source.read(&mut bytes).unwrap();
-            assert_ne!(read, 0, "it ended without {what}");
+            assert!(read != 0, "it ended without {what}");
             self.begun.extend_from_slice(&bytes[..read]);
         }
     }
