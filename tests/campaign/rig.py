@@ -42,9 +42,14 @@ def wait_until(condition, seconds, what):
 class Machine:
     """The emulated host side of the card."""
 
-    def __init__(self, directory, pressed=True):
+    def __init__(self, directory):
         self.directory = directory
-        self.process = subprocess.Popen([OUT / "axcl-machine", directory], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [OUT / "axcl-machine", directory, "--end-with-stdin"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert self.process.stdout.readline().startswith("ready"), "axcl-machine did not start"
 
     def ask(self, command):
