@@ -15,7 +15,7 @@ LISTEN    ?= 127.0.0.1:8000
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build model run test test-build test-rust test-campaign test-clients sim campaign soak test-systemd lint bench clean
+.PHONY: help setup build model run test test-build test-rust test-campaign test-clients sim campaign bars soak test-systemd lint bench clean
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ sim: test-build ## Random faults in virtual time: N=runs, SEED=first
 FAULTS ?= 500
 campaign: test-build $(VENV)/.stamp ## Break the emulated appliance under load: FAULTS=number
 	$(VENV)/bin/python tests/campaign/campaign.py --faults $(FAULTS)
+
+ROUNDS ?= 4
+bars: test-build $(VENV)/.stamp ## Time detection and recovery, nothing compressed: ROUNDS=number
+	$(VENV)/bin/python tests/campaign/bars.py --rounds $(ROUNDS)
 
 H ?= 2
 soak: test-build $(VENV)/.stamp ## Answer for hours, with a fault now and then: H=hours
