@@ -53,7 +53,10 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("llm8850-worker: {failure}");
+            // A supervisor's worker has told the journal already.
+            if supervisor().is_err() {
+                eprintln!("llm8850-worker: {failure}");
+            }
             ExitCode::from(exit_code(failure.fault))
         }
     }

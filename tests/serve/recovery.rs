@@ -12,7 +12,7 @@ const DEGRADED: &str = "x-llm8850-degraded";
 fn without_the_card_the_cpu_answers_and_every_surface_says_so() {
     run(async {
         let (model, library) = (json!(demo_model()), json!(runtime()));
-        let fallback = format!("pace = 1000\n[fallback]\nmodel_dir = {model}\nruntime = {library}");
+        let fallback = format!("[fallback]\nmodel_dir = {model}\nruntime = {library}");
         let supervisor = Supervisor::ready(&fallback).await;
         supervisor.wait_state("ready").await;
         let on_card = post(supervisor.address, CHAT, &ask("Hello", json!({}))).await;

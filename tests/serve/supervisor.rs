@@ -30,7 +30,7 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Starts one and waits for its port. `sections` is added to its configuration and begins
-    /// within `[recovery]`.
+    /// within `[model]`.
     pub async fn start(sections: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("config.toml");
@@ -146,8 +146,8 @@ fn write_config(path: &Path, card: &Path, sections: &str) {
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\n\
          [worker]\nruntime = {runtime}\nverify = false\nenv = {{ AXCL_EMU_DIR = {card} }}\n\
-         [model]\ndir = {model}\nname = \"demo\"\n\
-         [recovery]\nsystem_root = {card}\n{sections}\n"
+         [recovery]\nsystem_root = {card}\npace = 100\n\
+         [model]\ndir = {model}\nname = \"demo\"\n{sections}\n"
     );
     std::fs::write(path, text).unwrap();
 }

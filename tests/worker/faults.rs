@@ -156,9 +156,10 @@ fn a_dying_process_is_not_a_worker_that_says_goodbye() {
     worker.generate(1, &ask("Tell me a long story.", 50), &[]);
     let (status, said) = worker.end();
     assert_eq!(status.code(), Some(3));
-    assert!(
-        said.iter().all(|r| matches!(r, Report::Answer { event: Event::Started(_) | Event::Token(_), .. }))
-    );
+    assert!(said.iter().all(|r| matches!(
+        r,
+        Report::Health(_) | Report::Answer { event: Event::Started(_) | Event::Token(_), .. }
+    )));
 }
 
 /// The file of the model whose name ends so, and where its bytes are.

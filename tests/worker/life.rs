@@ -102,6 +102,29 @@ fn a_second_turn_computes_only_what_is_new() {
     assert_eq!(again.done.unwrap().usage.cached_tokens, started.cached_tokens);
 }
 
+fn tested(worker: &mut Worker) -> Vec<u32> {
+    worker.send(&Command::Test);
+    match worker.report() {
+        Report::Tested { tokens } => tokens,
+        other => panic!("unexpected: {other:?}"),
+    }
+}
+
+#[test]
+fn the_test_prompt_notices_wrong_results_and_leaves_the_conversation_warm() {
+    let (mut worker, _) = Worker::ready(&[]);
+    let right = tested(&mut worker);
+    assert_eq!(right.len(), 8);
+    let first = worker.answer(1, &ask("Name three colours.", 6), &[]);
+    assert_eq!(tested(&mut worker), right);
+    let again = worker.answer(2, &ask("Name three colours.", 6), &[]);
+    let started = again.started.unwrap();
+    assert_eq!(started.cached_tokens, started.prompt_tokens - 1, "the conversation was forgotten");
+    assert_eq!(again.tokens, first.tokens);
+    worker.arm("axclrtEngineExecuteAsync", 1, &json!({ "spoil": 0 }));
+    assert_ne!(tested(&mut worker), right, "plausible and wrong numbers went unnoticed");
+}
+
 /// The bars for one token: a message per engine and six calls more, five of which wait;
 /// the embedding, a position and one column of the mask; nothing copied on the card.
 #[test]

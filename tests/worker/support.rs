@@ -121,9 +121,14 @@ impl Worker {
         }
     }
 
-    /// The next report.
+    /// The next report; how the card is comes whenever it likes, and is left out.
     pub fn report(&self) -> Report {
-        self.reports.recv_timeout(PATIENCE).expect("the worker says nothing more")
+        loop {
+            match self.reports.recv_timeout(PATIENCE).expect("the worker says nothing more") {
+                Report::Health(_) => {}
+                report => return report,
+            }
+        }
     }
 
     pub fn send(&mut self, command: &Command) {
