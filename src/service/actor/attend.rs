@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{Actor, Running};
 use crate::chat::{self, RequestId};
@@ -195,11 +195,21 @@ impl<H: Hands> Actor<H> {
 
     /// A worker that cannot be relied on any more is replaced.
     pub(super) fn distrust(&mut self, seat: Seat, failure: Failure) {
-        error!(code = failure.fault.code(), "{failure}");
+        if self.is_news(&failure) {
+            error!(code = failure.fault.code(), "{failure}");
+        } else {
+            debug!(code = failure.fault.code(), "{failure}");
+        }
         let fault = failure.fault;
         self.detach(seat, Some(&failure));
         self.blame(failure);
         self.happen(Event::Broken(seat, fault));
+    }
+
+    /// Whether the journal does not have it yet: what comes again and again in one incident is
+    /// told once.
+    fn is_news(&self, failure: &Failure) -> bool {
+        self.parts.machine.incident().is_none() || self.cause.as_ref() != Some(failure)
     }
 
     /// Takes the worker's work away from it.
