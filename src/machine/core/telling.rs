@@ -113,6 +113,10 @@ impl Machine {
 
     /// When the next [`Event::Tick`] is needed.
     pub fn deadline(&self) -> Option<Duration> {
+        let lives = [self.card.deadline(), self.cpu.deadline()].into_iter().flatten();
+        if self.stopping {
+            return lives.min();
+        }
         let mode = match self.mode {
             Mode::Booting => Some(Duration::ZERO),
             Mode::Errand { until, .. } | Mode::Resting { until } | Mode::Rebooting { until } => Some(until),
@@ -123,6 +127,6 @@ impl Machine {
             Proof::Good => Some(self.last_work + self.policy.test_idle),
             Proof::None => None,
         };
-        [mode, proof, self.card.deadline(), self.cpu.deadline()].into_iter().flatten().min()
+        lives.chain(mode).chain(proof).min()
     }
 }

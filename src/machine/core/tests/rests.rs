@@ -217,6 +217,7 @@ fn a_stop_ends_both_workers_and_nothing_comes_after() {
     story.on(Event::Stop);
     assert_eq!(story.state(), State::Stopping);
     assert!(!story.finished);
+    assert!(story.machine.deadline() > Some(story.now), "nothing is due: the loop may sleep");
     story.on(Event::Exited(Seat::Cpu, Fault::WorkerExit));
     assert!(story.finished);
     story.wait(10_000);
