@@ -41,7 +41,7 @@ def after(records, since, *whats):
 
 def strike(appliance, kind, outcome):
     """Injects one fault and follows it until the card answers again."""
-    status = appliance.wait_ready()
+    status = appliance.wait_answered()
     resumes = status["counters"]["resumes"]
     acted = len(appliance.acted())
     known = len(appliance.records())

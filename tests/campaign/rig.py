@@ -155,6 +155,17 @@ class Appliance:
 
         return wait_until(ready, seconds, "ready on the card")
 
+    def wait_answered(self):
+        """Until the card has answered since it became ready: each fault strikes a working service."""
+        answered = self.wait_ready()["counters"]["answered"]
+
+        def working():
+            status = self.wait_ready()
+            # A restarted supervisor counts anew.
+            return 0 < status["counters"]["answered"] != answered and status
+
+        return wait_until(working, 180, "an answer between two faults")
+
     def worker(self):
         status = self.status()
         return status and status.get("worker_pid")
