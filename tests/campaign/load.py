@@ -91,10 +91,11 @@ class Ollama:
 
 
 class Load:
-    """Threads that ask without pause and keep account of every request."""
+    """Threads that ask, `think` seconds after each answer, and keep account of every request."""
 
-    def __init__(self, appliance, threads):
+    def __init__(self, appliance, threads, think=0):
         self.appliance = appliance
+        self.think = think
         self.lock = threading.Lock()
         self.stopping = threading.Event()
         self.expected = {}
@@ -133,6 +134,7 @@ class Load:
             prompt = PROMPTS[number % len(PROMPTS)]
             number += 1
             self.one(client, prompt, stream)
+            self.stopping.wait(self.think)
 
     def one(self, client, prompt, stream):
         """One request until it is answered; what befalls it on the way is counted."""

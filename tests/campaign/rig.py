@@ -215,12 +215,14 @@ class Appliance:
                 zombies += pathlib.Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
             except OSError:
                 pass
+        io = dict(line.split(": ") for line in (proc / "io").read_text().splitlines())
         ticks = (proc / "stat").read_text().rsplit(")", 1)[1].split()
         return {
             "rss_kib": int(fields["VmRSS"].split()[0]),
             "fds": len(os.listdir(proc / "fd")),
             "threads": int(fields["Threads"]),
             "zombies": zombies,
+            "written": int(io["write_bytes"]),
             "cpu_s": (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK"),
         }
 

@@ -19,7 +19,7 @@ impl<H: Hands> Actor<H> {
             self.status.counters.refused += 1;
             return job.refuse(Refused::stopping());
         }
-        let ahead = self.queue.len() + usize::from(self.running.is_some());
+        let ahead = self.queue.len() + self.aside.len() + usize::from(self.running.is_some());
         if ahead > self.parts.settings.borrow().limits.queue {
             self.status.counters.refused += 1;
             let failure = Failure::new(Fault::Busy, format!("{ahead} requests are at hand"));

@@ -25,6 +25,8 @@ const START: Duration = Duration::from_secs(100_000);
 const STORM: Duration = Duration::from_secs(2400);
 /// After the last fault a lasting state is reached within this.
 const CALM: Duration = Duration::from_secs(5400);
+/// A retry that was under way then is over within this.
+const RETRY: Duration = Duration::from_secs(900);
 
 /// The token of a model at some place of an answer.
 fn token(seat: Seat, seed: u64, index: u32) -> u32 {
@@ -105,7 +107,9 @@ impl Run {
             config.fallback.model_dir = "simulated".into();
         }
         let launch = Launch::new(&config, "simulated".into());
-        let settings = watch::channel(Settings::default()).0;
+        let mut settings = Settings::default();
+        settings.limits.queue = dice.pick(&[1, 4, 16]);
+        let settings = watch::channel(settings).0;
         let (actor, status) = actor(&launch, World::new(dice, START), &settings);
         Self { actor, launch, clients: Vec::new(), number: 0, tally: Tally::default(), status, settings }
     }
@@ -208,7 +212,10 @@ impl Run {
             }
         });
         let violation = self.world().violations.first().cloned();
-        wrong.or(violation).map_or(Ok(()), Err)
+        let limit = self.settings.borrow().limits.queue + 1;
+        let at_hand = self.status.borrow().queue + usize::from(self.status.borrow().running);
+        let crowded = (at_hand > limit).then(|| format!("{at_hand} requests are at hand, {limit} may be"));
+        wrong.or(violation).or(crowded).map_or(Ok(()), Err)
     }
 
     fn check_budgets(&mut self) -> Result<(), String> {
@@ -233,20 +240,32 @@ impl Run {
         Ok(())
     }
 
+    /// The calm ends in a lasting state.
+    fn settle(&mut self) -> Result<(), String> {
+        let until = START + STORM + CALM + RETRY;
+        loop {
+            let state = self.status.borrow().state;
+            match state {
+                State::Ready | State::Busy | State::Degraded | State::Parked | State::NoCard => return Ok(()),
+                other if self.world().now >= until => {
+                    return Err(format!("after {CALM:?} of calm it is {other:?}"));
+                }
+                _ => {}
+            }
+            let next = self.world().now.max(START + STORM + CALM) + Duration::from_secs(10);
+            self.pass(next, false)?;
+            self.world().now = next;
+        }
+    }
+
     /// One whole run.
     fn play(mut self) -> Result<Tally, (String, String)> {
         let outcome = self
             .pass(START + STORM, true)
             .and_then(|()| self.pass(START + STORM + CALM, false))
-            .and_then(|()| self.check_budgets())
-            .and_then(|()| {
-                let status = self.status.borrow().clone();
-                self.tally.degraded = status.counters.degraded;
-                match status.state {
-                    State::Ready | State::Busy | State::Degraded | State::Parked | State::NoCard => Ok(()),
-                    other => Err(format!("after {CALM:?} of calm it is {other:?}")),
-                }
-            });
+            .and_then(|()| self.settle())
+            .and_then(|()| self.check_budgets());
+        self.tally.degraded = self.status.borrow().counters.degraded;
         outcome.map(|()| std::mem::take(&mut self.tally)).map_err(|what| {
             let notes = self.world().notes.iter().map(|(at, note)| format!("  {at:?} {note:?}\n")).collect();
             (what, notes)
