@@ -15,7 +15,7 @@ LISTEN    ?= 127.0.0.1:8000
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build model run test test-build test-rust test-campaign test-clients sim campaign bars soak test-systemd lint bench clean
+.PHONY: help setup build model run test test-build test-rust test-campaign test-clients sim campaign bars soak test-systemd test-lights lint bench clean
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ test-clients: test-build $(VENV)/.stamp
 
 test-systemd: model ## The service under a real systemd, in a container (as root; see docs/systemd.md)
 	@tests/systemd/run
+
+test-lights: build ## The lights as a real kernel drives them, in QEMU (see docs/lights.md)
+	@tests/lights/run
 
 # Each kind of fault at least once, with the rest of 60 spread over them.
 test-campaign: test-build $(VENV)/.stamp

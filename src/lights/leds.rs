@@ -5,6 +5,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use tracing::warn;
+
 use super::pattern::Pattern;
 use super::{Driver, Lamp};
 use crate::config::Lights;
@@ -13,6 +15,8 @@ use crate::sys::root::SysRoot;
 const CLASS: &str = "sys/class/leds";
 /// A pattern handed to the kernel lasts this long: twice the time between two of them.
 const LASTS_MS: u32 = 10_000;
+/// The kernel glides in steps of this length, and takes one more of them than it is told.
+const GLIDE_STEP_MS: u32 = 50;
 
 /// Both LEDs.
 pub struct Leds {
@@ -72,18 +76,45 @@ impl Led {
         let mut led = Self { directory, brightest, plays: false };
         let triggers = led.text("trigger")?;
         led.plays = triggers.split_whitespace().any(|name| name.trim_matches(['[', ']']) == "pattern");
+        if led.plays
+            && let Err(e) = led.takes_patterns()
+        {
+            warn!("{e}: the brightness is set step by step, and stays as it is if this program is killed");
+            led.plays = false;
+        }
         if !led.plays {
             led.put("trigger", "none")?;
         }
         Ok(led)
     }
 
-    fn play(&self, pattern: &Pattern) -> io::Result<()> {
-        // Choosing the trigger again would let the light go out for a moment.
-        if !self.text("trigger")?.contains("[pattern]") {
-            self.put("trigger", "pattern")?;
+    /// Whether patterns may be written: their files come with the trigger, and belong to root
+    /// unless systemd/llm8850.rules saw to it. Missing ones are no matter of rights.
+    fn takes_patterns(&self) -> io::Result<()> {
+        self.choose()?;
+        for file in [self.pattern_file(), "repeat"] {
+            let path = self.directory.join(file);
+            match OpenOptions::new().write(true).open(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(named(&path, &e)),
+                _ => {}
+            }
         }
-        self.put("pattern", &self.programme(pattern))?;
+        Ok(())
+    }
+
+    /// Has the kernel play patterns. Choosing that again would let the light go out for a moment.
+    fn choose(&self) -> io::Result<()> {
+        if self.text("trigger")?.contains("[pattern]") { Ok(()) } else { self.put("trigger", "pattern") }
+    }
+
+    /// By the coarse timers behind `pattern`, each step of a glide lasts an eighth longer.
+    fn pattern_file(&self) -> &'static str {
+        if self.directory.join("hr_pattern").exists() { "hr_pattern" } else { "pattern" }
+    }
+
+    fn play(&self, pattern: &Pattern) -> io::Result<()> {
+        self.choose()?;
+        self.put(self.pattern_file(), &self.programme(pattern))?;
         // Last, because it begins the pattern anew with its own count.
         self.put("repeat", "1")
     }
@@ -95,7 +126,10 @@ impl Led {
         let times = (LASTS_MS / pattern.period().max(1)).max(1);
         let mut programme = String::new();
         for _ in 0..times {
-            for &(brightness, ms) in &pattern.steps {
+            let following = pattern.steps.iter().cycle().skip(1);
+            for (&(brightness, ms), &(next, _)) in pattern.steps.iter().zip(following) {
+                let glides = smooth && brightness != next;
+                let ms = if glides { ms.saturating_sub(GLIDE_STEP_MS).max(1) } else { ms };
                 let brightness = self.scaled(brightness);
                 programme += &format!("{brightness} {ms} ");
                 if !smooth {

@@ -78,7 +78,22 @@ async fn the_kernel_is_handed_finite_patterns_that_end_dark() {
     assert!(panel.text(STATUS, "pattern").starts_with("0 1000 0 0 "));
     assert!(panel.text(FAULT, "pattern").starts_with("255 200 255 0 0 4800 0 0 255 200 "), "jumps");
     panel.show(State::Ready, 10).await;
-    assert!(panel.text(STATUS, "pattern").starts_with("0 1250 255 1250 0 1250 "), "glides");
+    assert!(panel.text(STATUS, "pattern").starts_with("0 1200 255 1200 0 1200 "), "glides");
+    panel.show(State::Degraded, 10).await;
+    let double = "0 450 255 450 0 450 255 450 0 3000 0 450 ";
+    assert!(panel.text(STATUS, "pattern").starts_with(double), "rests at full length");
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn precise_timers_are_used_where_the_kernel_has_them() {
+    let panel = Panel::new(KERNEL);
+    fs::write(panel.file(STATUS, "hr_pattern"), "").unwrap();
+    let task = panel.start();
+    panel.show(State::Recovering(Rung::R1), 10).await;
+    assert!(panel.text(STATUS, "hr_pattern").starts_with("0 1000 0 0 "));
+    assert_eq!((panel.text(STATUS, "pattern"), panel.text(STATUS, "repeat")), (String::new(), "1".into()));
+    assert!(panel.text(FAULT, "pattern").starts_with("255 200 "), "as every kernel can");
     task.abort();
 }
 
@@ -94,6 +109,22 @@ async fn patterns_are_renewed_within_five_seconds() {
         sleep(Duration::from_millis(100)).await;
         assert_eq!(panel.text(STATUS, "repeat"), "1");
     }
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_patterns_may_not_be_written_brightness_is_set_step_by_step() {
+    let panel = Panel::new(KERNEL);
+    // Root may write every file, but not a directory.
+    fs::remove_file(panel.file(FAULT, "repeat")).unwrap();
+    fs::create_dir(panel.file(FAULT, "repeat")).unwrap();
+    let task = panel.start();
+    panel.show(State::Parked, 10).await;
+    assert_eq!(
+        (panel.text(FAULT, "trigger"), panel.text(FAULT, "brightness")),
+        ("none".into(), "255".into())
+    );
+    assert!(panel.text(STATUS, "pattern").starts_with("0 1000 "), "the other one is played");
     task.abort();
 }
 
