@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ladder::{Call, call};
+use super::ladder::{Call, budgets, call};
 use super::state::Rung;
 use crate::fault::Fault;
 
@@ -22,6 +22,8 @@ pub struct Incident {
     cap: Rung,
     /// The last rung used.
     pub rung: Option<Rung>,
+    /// How often it was used in a row.
+    tries: usize,
 }
 
 /// Faults remembered of one incident.
@@ -30,7 +32,7 @@ const MOST: usize = 64;
 impl Incident {
     pub fn new(fault: Fault, now: Duration) -> Self {
         let (seen, floor, cap) = (vec![fault], Rung::R1, Rung::R5);
-        Self { first: fault, latest: fault, since: now, seen, floor, cap, rung: None }
+        Self { first: fault, latest: fault, since: now, seen, floor, cap, rung: None, tries: 0 }
     }
 
     /// Another fault before the card proved itself.
@@ -38,6 +40,16 @@ impl Incident {
         self.latest = fault;
         if self.seen.len() < MOST {
             self.seen.push(fault);
+        }
+    }
+
+    /// `rung` is used. One that did not help as often as its budget lets it be used will not
+    /// help either when time has filled the budget up again.
+    pub fn used(&mut self, rung: Rung) {
+        self.tries = if self.rung == Some(rung) { self.tries + 1 } else { 1 };
+        self.rung = Some(rung);
+        if budgets(rung).iter().any(|budget| self.tries >= budget.most) {
+            self.failed(rung);
         }
     }
 
@@ -55,6 +67,7 @@ impl Incident {
     /// After a rest everything above the first rung is worth another try.
     pub fn renew(&mut self) {
         self.seen = vec![self.latest];
+        self.tries = 0;
         self.floor = match call(self.latest) {
             Call::Climb { last: Rung::R1, .. } | Call::Person => Rung::R1,
             Call::Climb { .. } => Rung::R2,
@@ -93,6 +106,20 @@ mod tests {
         assert_eq!(incident.range(), Some((R4, R5)));
         incident.see(Fault::WorkerExit);
         assert_eq!(incident.range(), Some((R4, R5)), "the link is not forgotten");
+    }
+
+    #[test]
+    fn what_did_not_help_is_not_tried_for_ever() {
+        let mut incident = Incident::new(Fault::CardDead, Duration::ZERO);
+        incident.used(R2);
+        assert_eq!(incident.range(), Some((R2, R5)));
+        incident.used(R2);
+        assert_eq!(incident.range(), Some((R3, R5)));
+        incident.used(R4);
+        incident.used(R4);
+        assert_eq!(incident.range(), Some((R5, R5)));
+        incident.renew();
+        assert_eq!(incident.range(), Some((R2, R5)));
     }
 
     #[test]

@@ -57,7 +57,7 @@ def strike(appliance, kind, outcome):
         return
 
     def noticed():
-        return after(appliance.records()[known:], began, "incident", "heat")
+        return after(appliance.records()[known:], began, "heat" if kind.heat else "incident")
 
     first = rig.wait_until(noticed, DETECTED_S, f"{kind.name}: noticed")
     when = appliance.acted()[acted:]

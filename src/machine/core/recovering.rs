@@ -78,7 +78,7 @@ impl Machine {
         };
         self.ladder.take(rung, time);
         if let Some(incident) = &mut self.incident {
-            incident.rung = Some(rung);
+            incident.used(rung);
         }
         out.push(Action::Note(Note::Rung(rung, fault)));
         if rung != Rung::R1 {

@@ -246,3 +246,19 @@ fn an_incident_reads_as_a_story() {
         ]
     );
 }
+
+#[test]
+fn rungs_that_take_half_an_hour_lead_to_the_hosts_restart_all_the_same() {
+    let mut story = Story::new(POLICY);
+    story.boot();
+    while story.interrupted == 0 {
+        assert!(story.rungs().len() < 20, "{:?}", story.rungs());
+        story.breaks(Fault::CardDead);
+        story.helper_succeeds();
+        if story.interrupted == 0 {
+            story.until_spawn(Seat::Card);
+            story.now += Duration::from_secs(1800);
+        }
+    }
+    assert_eq!(story.rungs(), [R2, R2, R3, R3, R4, R4, R5]);
+}
