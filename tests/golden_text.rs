@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use half::bf16;
-use llm8850::chat::{Finish, Input, Limits, Message, Request, Role, Sampling, Think, TokenId};
+use llm8850::chat::{Finish, Input, Limits, Message, Request, Role, Sampling, Think, TokenId, Tools};
 use llm8850::inference::{Step, prepare};
 use llm8850::model::ModelDir;
 use serde::Deserialize;
@@ -46,12 +46,9 @@ fn demo_model() -> ModelDir {
 
 fn greedy(messages: Vec<Message>, max_tokens: Option<u32>) -> Request {
     Request {
-        input: Input::Chat(messages),
         sampling: Sampling { temperature: Some(0.0), ..Sampling::default() },
         limits: Limits { max_tokens, ..Limits::default() },
-        think: Think::Default,
-        logprobs: None,
-        buffered: false,
+        ..Request::new(Input::Chat(messages))
     }
 }
 
@@ -59,7 +56,10 @@ fn greedy(messages: Vec<Message>, max_tokens: Option<u32>) -> Request {
 fn prompts_are_rendered_and_tokenized_as_the_reference_does() {
     let model = demo_model();
     for case in golden().cases {
-        assert_eq!(model.text().render(&case.messages, Think::Default).unwrap(), case.prompt);
+        assert_eq!(
+            model.text().render(&case.messages, &Tools::default(), Think::Default).unwrap(),
+            case.prompt
+        );
         let ready =
             prepare(model.text(), &Sampling::default(), &greedy(case.messages, None), 8192, &[]).unwrap();
         assert_eq!(ready.prompt, case.prompt_token_ids);
@@ -190,8 +190,8 @@ fn the_vendors_vocabulary_text_gives_the_same_tokens() {
         // Without a template of its own such a package speaks ChatML.
         let list = [Message::text(Role::System, "S"), Message::text(Role::User, "a")];
         assert_eq!(
-            vendor.text().render(&list, Think::Default).unwrap(),
-            model.text().render(&list, Think::Default).unwrap()
+            vendor.text().render(&list, &Tools::default(), Think::Default).unwrap(),
+            model.text().render(&list, &Tools::default(), Think::Default).unwrap()
         );
     }
 }

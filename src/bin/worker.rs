@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use llm8850::chat::{Input, Limits, Message, Request, Role, Sampling, Think};
+use llm8850::chat::{Input, Limits, Message, Request, Role, Sampling};
 use llm8850::config::{Config, PathChoice};
 use llm8850::fault::{Failure, Fault, Result};
 use llm8850::inference::pipeline::PathMode;
@@ -69,12 +69,9 @@ fn run(arguments: Arguments) -> Result<()> {
     let settings = settings(&arguments, &config)?;
     let Some(prompt) = arguments.prompt else { return serve(&settings, supervisor()?) };
     let request = Request {
-        input: Input::Chat(vec![Message::text(Role::User, prompt)]),
         sampling: Sampling { temperature: Some(0.0), ..Sampling::default() },
         limits: Limits { max_tokens: Some(arguments.max_tokens), ..Limits::default() },
-        think: Think::Default,
-        logprobs: None,
-        buffered: false,
+        ..Request::new(Input::Chat(vec![Message::text(Role::User, prompt)]))
     };
     let mut progress = |done, of, what: &str| eprintln!("[{done}/{of}] {what}");
     let Once { info, done } = answer_once(&settings, request, &mut std::io::stdout(), &mut progress)?;

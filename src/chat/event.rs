@@ -16,12 +16,27 @@ pub struct Delta {
     /// Text inside a think block, without its markers.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reasoning: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<CallPiece>,
+}
+
+/// A piece of a tool's call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallPiece {
+    /// Counts the answer's calls from 0.
+    pub index: u32,
+    /// With a call's first piece.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// JSON text; the pieces together are the arguments.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arguments: String,
 }
 
 impl Delta {
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.content.is_empty() && self.reasoning.is_empty()
+        self.content.is_empty() && self.reasoning.is_empty() && self.calls.is_empty()
     }
 }
 
@@ -68,8 +83,12 @@ pub struct Started {
 pub enum Finish {
     /// End-of-turn token or stop string.
     Stop,
+    /// The answer calls tools.
+    ToolCalls,
     /// Token limit or full context.
     Length,
+    /// The request's deadline; the last sentence may be cut.
+    Deadline,
     /// The client went away or asked to stop.
     Cancelled,
 }

@@ -4,8 +4,13 @@
 mod event;
 mod request;
 
-pub use event::{Delta, Done, Event, Finish, Started, Timings, Token, TokenChoice, TokenLogprobs, Usage};
-pub use request::{Input, Limits, Message, Overflow, Request, Role, Sampling, Think, ToolCall};
+pub use event::{
+    CallPiece, Delta, Done, Event, Finish, Started, Timings, Token, TokenChoice, TokenLogprobs, Usage,
+};
+pub use request::{
+    Format, Input, Limits, Message, Overflow, Priority, Request, Role, Sampling, Think, Tool, ToolCall,
+    ToolChoice, Tools,
+};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,7 @@
 //! What a client asks for.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Who speaks. `Developer` is rendered as `System` by templates that know no such role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +116,69 @@ pub struct Sampling {
     pub stop: Vec<String>,
 }
 
+/// The form an answer must have; it is given no other way out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    #[default]
+    Text,
+    /// Any JSON object.
+    Json,
+    /// JSON of this schema.
+    Schema(Value),
+}
+
+impl Format {
+    fn is_text(&self) -> bool {
+        *self == Self::Text
+    }
+}
+
+/// Something the model may ask its caller to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tool {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// The arguments' JSON schema: an object.
+    pub parameters: Value,
+}
+
+/// Whether a tool is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolChoice {
+    /// As the model decides.
+    #[default]
+    Auto,
+    None,
+    /// At least one.
+    Required,
+    /// This one.
+    Named(String),
+}
+
+/// What may be called.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tools {
+    pub list: Vec<Tool>,
+    pub choice: ToolChoice,
+    /// At most one call in an answer.
+    pub single: bool,
+}
+
+impl Tools {
+    /// Whether the answer may be a call.
+    pub fn callable(&self) -> bool {
+        !self.list.is_empty() && self.choice != ToolChoice::None
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Bounds of one request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -124,6 +188,19 @@ pub struct Limits {
     /// Use at most this many tokens of context, prompt and answer together.
     pub context: Option<u32>,
     pub overflow: Overflow,
+    /// The answer must be there so long after the request came: it ends early, at a sentence's
+    /// end where there is one.
+    pub deadline_ms: Option<u32>,
+}
+
+/// Who goes first. A request overtakes others only for a while: none waits for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    High,
+    #[default]
+    Normal,
+    Low,
 }
 
 /// One request in the common language.
@@ -136,10 +213,33 @@ pub struct Request {
     pub limits: Limits,
     #[serde(default)]
     pub think: Think,
+    #[serde(default, skip_serializing_if = "Format::is_text")]
+    pub format: Format,
+    #[serde(default)]
+    pub priority: Priority,
+    #[serde(default, skip_serializing_if = "Tools::is_default")]
+    pub tools: Tools,
     /// Report each token's log-probability and that of this many alternatives (0–20).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<u8>,
     /// The client sees nothing before the end: the answer may begin anew on another model.
     #[serde(default)]
     pub buffered: bool,
+}
+
+impl Request {
+    /// A request for an answer to `input`, with every parameter left open.
+    pub fn new(input: Input) -> Self {
+        Self {
+            input,
+            sampling: Sampling::default(),
+            limits: Limits::default(),
+            think: Think::default(),
+            format: Format::default(),
+            priority: Priority::default(),
+            tools: Tools::default(),
+            logprobs: None,
+            buffered: false,
+        }
+    }
 }

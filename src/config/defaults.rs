@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::section::{Findings, Section};
-use crate::chat::{self, Sampling, Think};
+use crate::chat::{self, Format, Sampling, Think};
 
 /// `[defaults]`: what a request gets where it does not say otherwise. Values left out
 /// here are the model package's, then neutral.
@@ -19,6 +19,8 @@ pub struct Defaults {
     pub presence_penalty: Option<f32>,
     /// Most tokens of an answer; 0 until the context is full.
     pub max_tokens: u32,
+    /// The same for answers that must be JSON or may call tools: cut short they are worth nothing.
+    pub form_max_tokens: u32,
     /// Whether a reasoning model thinks: `default` (its template decides), `on`, `off`.
     pub think: Think,
 }
@@ -36,6 +38,7 @@ impl Default for Defaults {
             frequency_penalty: None,
             presence_penalty: None,
             max_tokens: 100,
+            form_max_tokens: 512,
             think: Think::Default,
         }
     }
@@ -67,7 +70,9 @@ impl Defaults {
         *repeat_last_n = repeat_last_n.or(self.repeat_last_n);
         *frequency_penalty = frequency_penalty.or(self.frequency_penalty);
         *presence_penalty = presence_penalty.or(self.presence_penalty);
-        let most = (self.max_tokens > 0).then_some(self.max_tokens);
+        let formed = request.format != Format::Text || request.tools.callable();
+        let most = if formed { self.form_max_tokens } else { self.max_tokens };
+        let most = (most > 0).then_some(most);
         request.limits.max_tokens = request.limits.max_tokens.or(most);
         if request.think == Think::Default {
             request.think = self.think;
@@ -88,6 +93,8 @@ impl Section for Defaults {
         findings.optional("repeat_last_n", &mut self.repeat_last_n, -1..=1 << 20);
         findings.optional("frequency_penalty", &mut self.frequency_penalty, -2.0..=2.0);
         findings.optional("presence_penalty", &mut self.presence_penalty, -2.0..=2.0);
-        findings.range("max_tokens", &mut self.max_tokens, 0..=1 << 20, Self::default().max_tokens);
+        let default = Self::default();
+        findings.range("max_tokens", &mut self.max_tokens, 0..=1 << 20, default.max_tokens);
+        findings.range("form_max_tokens", &mut self.form_max_tokens, 0..=1 << 20, default.form_max_tokens);
     }
 }

@@ -120,14 +120,7 @@ fn a_missing_file_means_defaults_and_says_so() {
 #[test]
 fn what_a_request_says_goes_before_the_defaults() {
     use crate::chat::{Input, Request, Think};
-    let mut request = Request {
-        input: Input::Raw(String::new()),
-        sampling: Default::default(),
-        limits: Default::default(),
-        think: Think::On,
-        logprobs: None,
-        buffered: false,
-    };
+    let mut request = Request { think: Think::On, ..Request::new(Input::Raw(String::new())) };
     request.sampling.temperature = Some(0.0);
     let defaults = Defaults { think: Think::Off, ..Defaults::default() };
     defaults.apply(&mut request);

@@ -130,7 +130,8 @@ async fn pump<S: Script>(mut ticket: Ticket, script: S, pieces: mpsc::Sender<Byt
 pub fn finish_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::Stop | Finish::Cancelled => "stop",
-        Finish::Length => "length",
+        Finish::Length | Finish::Deadline => "length",
+        Finish::ToolCalls => "tool_calls",
     }
 }
 

@@ -23,6 +23,7 @@ pub mod ollama;
 pub mod openai;
 pub mod route;
 pub mod sampling;
+pub mod sentences;
 pub mod server;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use half::bf16;
 
+use super::calls::CallFilter;
+use super::constraint::Constraint;
 use super::detokenize::Detokenizer;
 use super::sampler::{Sampler, Settings};
 use super::stop::StopFilter;
 use super::think::ThinkFilter;
-use crate::chat::{Delta, Done, Finish, Timings, Token, TokenId, TokenLogprobs, Usage};
+use crate::chat::{Delta, Done, Finish, Timings, Token, TokenId, Usage};
 use crate::fault::{Failure, Fault, Result};
 use crate::model::{Pieces, Text};
 
@@ -29,6 +31,8 @@ pub struct Beginning<'a> {
     pub settings: Settings,
     pub stop: StopFilter,
     pub think: ThinkFilter,
+    pub calls: CallFilter,
+    pub constraint: Option<Constraint>,
     pub prompt: &'a [TokenId],
     /// Most tokens of the answer; at least 1.
     pub limit: u32,
@@ -43,7 +47,9 @@ pub struct Generation {
     sampler: Sampler,
     detokenizer: Detokenizer,
     think: ThinkFilter,
+    calls: CallFilter,
     stop: StopFilter,
+    constraint: Option<Constraint>,
     limit: u32,
     logprobs: Option<u8>,
     usage: Usage,
@@ -53,7 +59,7 @@ pub struct Generation {
 impl Generation {
     /// An answer before its first token.
     pub fn new(beginning: Beginning<'_>) -> Self {
-        let Beginning { text, settings, stop, think, prompt, limit, logprobs } = beginning;
+        let Beginning { text, settings, stop, think, calls, constraint, prompt, limit, logprobs } = beginning;
         Self {
             pieces: Arc::clone(text.pieces()),
             ends: text.ends().to_vec(),
@@ -61,7 +67,9 @@ impl Generation {
             sampler: Sampler::new(settings, prompt),
             detokenizer: Detokenizer::new(Arc::clone(text.pieces())),
             think,
+            calls,
             stop,
+            constraint,
             limit,
             logprobs,
             usage: Usage {
@@ -90,8 +98,11 @@ impl Generation {
             )
         })?;
         let index = self.usage.completion_tokens;
-        let (id, logprobs) = self.sampler.choose(logits, index, self.logprobs, &self.pieces)?;
-        Ok(match self.accept(id) {
+        let left = self.limit.saturating_sub(index);
+        let allowed = self.constraint.as_mut().map(|form| form.allowed(left)).transpose()?;
+        let (id, logprobs) =
+            self.sampler.choose(logits, index, self.logprobs, &self.pieces, allowed.as_ref())?;
+        Ok(match self.accept(id)? {
             (_, Some(done)) if self.is_end(id) => Step::Done(Done { logprobs, ..done }),
             (delta, Some(done)) => Step::Last(Token { index, id, delta, logprobs }, done),
             (delta, None) => Step::Token(Token { index, id, delta, logprobs }),
@@ -99,8 +110,11 @@ impl Generation {
     }
 
     /// Takes over a token an earlier worker generated; gives the end, if it ended the answer.
-    pub fn replay(&mut self, id: TokenId) -> Option<Done> {
-        if self.ended { None } else { self.accept(id).1 }
+    ///
+    /// # Errors
+    /// [`Fault::RequestInvalid`] where it does not fit the form asked for.
+    pub fn replay(&mut self, id: TokenId) -> Result<Option<Done>> {
+        if self.ended { Ok(None) } else { Ok(self.accept(id)?.1) }
     }
 
     /// Tokens generated so far.
@@ -117,46 +131,73 @@ impl Generation {
         self.ends.binary_search(&id).is_ok()
     }
 
-    fn accept(&mut self, id: TokenId) -> (Delta, Option<Done>) {
+    fn accept(&mut self, id: TokenId) -> Result<(Delta, Option<Done>)> {
         self.usage.completion_tokens += 1;
         self.sampler.accept(id);
         if self.is_end(id) {
-            return (Delta::default(), Some(self.end(Finish::Stop)));
+            return Ok((Delta::default(), Some(self.end(Finish::Stop))));
         }
+        let complete =
+            self.constraint.as_mut().map_or(Ok(false), |form| form.accept(id, self.pieces.bytes(id)))?;
         let was_thinking = self.think.is_thinking();
         let text = self.detokenizer.push(id);
         let split = self.think.push(&text);
         if was_thinking || self.think.is_thinking() {
             self.usage.reasoning_tokens += 1;
         }
-        let (content, stopped) = self.stop.push(&split.content);
-        let delta = Delta { content, reasoning: split.reasoning };
+        let (delta, stopped) = self.filter(split);
         if stopped {
             // What is behind the stop string is no part of the answer.
             self.ended = true;
-            return (delta, Some(self.done(Finish::Stop, Delta::default(), None)));
+            return Ok((delta, Some(self.done(Finish::Stop, Delta::default()))));
         }
         let full = self.usage.completion_tokens >= self.limit;
-        let done = full.then(|| self.end(Finish::Length));
-        (delta, done)
+        let done = match (complete, full) {
+            (true, _) => Some(self.end(Finish::Stop)),
+            (false, true) => Some(self.end(Finish::Length)),
+            (false, false) => None,
+        };
+        Ok((delta, done))
+    }
+
+    /// Takes calls out of the content, and looks for stop strings in the rest.
+    fn filter(&mut self, split: Delta) -> (Delta, bool) {
+        let Delta { content, calls, .. } = self.calls.push(&split.content);
+        let (mut content, stopped) = self.stop.push(&content);
+        // A call ends the text before it.
+        if !calls.is_empty() && !stopped {
+            content.push_str(&self.stop.finish());
+        }
+        (Delta { content, reasoning: split.reasoning, calls }, stopped)
     }
 
     fn end(&mut self, finish: Finish) -> Done {
         self.ended = true;
-        let mut tail = self.think.finish();
-        let (released, stopped) = self.stop.push(&tail.content);
-        tail.content = released;
+        let rest = self.think.finish();
+        let (mut tail, stopped) = self.filter(rest);
         if !stopped {
-            tail.content.push_str(&self.stop.finish());
+            let (text, stopped) = self.stop.push(&self.calls.finish());
+            tail.content.push_str(&text);
+            if !stopped {
+                tail.content.push_str(&self.stop.finish());
+            }
         }
-        self.done(finish, tail, None)
+        self.done(finish, tail)
     }
 
-    fn done(&self, finish: Finish, tail: Delta, logprobs: Option<TokenLogprobs>) -> Done {
-        Done { finish, tail, usage: self.usage, timings: Timings::default(), logprobs }
+    fn done(&self, finish: Finish, tail: Delta) -> Done {
+        let finish = match finish {
+            Finish::Stop if self.calls.called() => Finish::ToolCalls,
+            finish => finish,
+        };
+        Done { finish, tail, usage: self.usage, timings: Timings::default(), logprobs: None }
     }
 }
 
 #[cfg(test)]
 #[path = "generation_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "form_tests.rs"]
+mod form_tests;

@@ -1,24 +1,22 @@
 use super::*;
-use crate::chat::{Input, Limits, Message, Request, Role, Sampling, Think};
+use crate::chat::{Input, Limits, Message, Request, Role, Sampling};
 use crate::inference::prepare;
 use crate::model::{ModelDir, fixture};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
-static PACKAGE: LazyLock<(tempfile::TempDir, ModelDir)> = LazyLock::new(|| {
+pub(super) static PACKAGE: LazyLock<(tempfile::TempDir, ModelDir)> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let package = fixture::package(dir.path(), None);
     (dir, package)
 });
 
-fn request(sampling: Sampling, max_tokens: Option<u32>) -> Request {
+pub(super) fn request(sampling: Sampling, max_tokens: Option<u32>) -> Request {
     Request {
-        input: Input::Chat(vec![Message::text(Role::User, "hi")]),
         sampling,
         limits: Limits { max_tokens, ..Limits::default() },
-        think: Think::Default,
         logprobs: Some(2),
-        buffered: false,
+        ..Request::new(Input::Chat(vec![Message::text(Role::User, "hi")]))
     }
 }
 
@@ -38,9 +36,18 @@ fn logits(history: &[TokenId], script: &[TokenId]) -> Vec<bf16> {
 }
 
 /// Everything an answer consists of, from `resume` on.
-fn answer(request: &Request, script: &[TokenId], resume: &[TokenId]) -> (Vec<Token>, Done) {
+pub(super) fn answer(request: &Request, script: &[TokenId], resume: &[TokenId]) -> (Vec<Token>, Done) {
+    answer_within(512, request, script, resume)
+}
+
+pub(super) fn answer_within(
+    context: u32,
+    request: &Request,
+    script: &[TokenId],
+    resume: &[TokenId],
+) -> (Vec<Token>, Done) {
     let (_, package) = &*PACKAGE;
-    let mut prepared = prepare(package.text(), &Sampling::default(), request, 512, resume).unwrap();
+    let mut prepared = prepare(package.text(), &Sampling::default(), request, context, resume).unwrap();
     let mut history = resume.to_vec();
     let mut tokens = Vec::new();
     if let Some(done) = prepared.finished {
@@ -61,13 +68,13 @@ fn answer(request: &Request, script: &[TokenId], resume: &[TokenId]) -> (Vec<Tok
     }
 }
 
-fn script(text: &str) -> Vec<TokenId> {
+pub(super) fn script(text: &str) -> Vec<TokenId> {
     let mut ids = PACKAGE.1.text().encode(text, false).unwrap();
     ids.push(fixture::END);
     ids
 }
 
-fn joined(tokens: &[Token], done: &Done) -> (String, String) {
+pub(super) fn joined(tokens: &[Token], done: &Done) -> (String, String) {
     let deltas = || tokens.iter().map(|t| &t.delta).chain([&done.tail]);
     (deltas().map(|d| d.reasoning.as_str()).collect(), deltas().map(|d| d.content.as_str()).collect())
 }

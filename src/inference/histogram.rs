@@ -42,23 +42,28 @@ impl Histogram {
         Self { counts: Box::new([0; 1 << 16]) }
     }
 
-    /// Counts the logits of a whole vocabulary.
-    ///
-    /// # Errors
-    /// [`Fault::CardOutput`] for NaN, +∞, or where no token has a finite logit.
-    pub fn fill(&mut self, logits: &[bf16]) -> Result<()> {
+    /// Counts logits.
+    pub fn count(&mut self, logits: &[bf16]) {
         self.counts.fill(0);
         for &logit in logits {
             if let Some(count) = self.counts.get_mut(usize::from(key(logit))) {
                 *count += 1;
             }
         }
+    }
+
+    /// Counts the logits of a whole vocabulary as the card gave them.
+    ///
+    /// # Errors
+    /// [`Fault::CardOutput`] for NaN, +∞, or where no token has a finite logit.
+    pub fn fill(&mut self, logits: &[bf16]) -> Result<()> {
+        self.count(logits);
         let wrong = |what: &str| Err(Failure::new(Fault::CardOutput, format!("logits: {what}")));
-        let has = |mut keys: RangeInclusive<u16>| keys.any(|key| self.count(key) != 0);
+        let has = |mut keys: RangeInclusive<u16>| keys.any(|key| self.with(key) != 0);
         if has(0..=LOWEST - 1) || has(HIGHEST + 1..=u16::MAX) {
             return wrong("not a number");
         }
-        if self.count(HIGHEST) != 0 {
+        if self.with(HIGHEST) != 0 {
             return wrong("infinite");
         }
         if self.values().next().is_none() {
@@ -67,7 +72,7 @@ impl Histogram {
         Ok(())
     }
 
-    fn count(&self, key: u16) -> u32 {
+    fn with(&self, key: u16) -> u32 {
         self.counts.get(usize::from(key)).copied().unwrap_or(0)
     }
 

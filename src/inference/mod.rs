@@ -2,9 +2,12 @@
 //! which computes on the card: nothing else here knows the card, a clock or a socket. The
 //! chain of samplers is described in `docs/sampling.md`.
 
+mod calls;
 mod candidates;
+mod constraint;
 mod detokenize;
 mod generation;
+mod grammar;
 mod histogram;
 pub mod pipeline;
 mod prompt;

@@ -1,11 +1,14 @@
 //! From a request to the tokens the model continues.
 
+use super::calls::CallFilter;
+use super::constraint::Constraint;
 use super::generation::{Beginning, Generation};
+use super::grammar::{Grammar, Lead};
 use super::sampler::Settings;
 use super::stop::StopFilter;
 use super::think::ThinkFilter;
 use super::trim::{Size, cuts, remaining};
-use crate::chat::{Done, Finish, Input, Message, Overflow, Request, Role, Sampling, Think, TokenId};
+use crate::chat::{Done, Finish, Input, Message, Overflow, Request, Role, Sampling, Think, TokenId, Tools};
 use crate::fault::{Failure, Fault, Result};
 use crate::model::Text;
 
@@ -48,22 +51,33 @@ pub fn prepare(
         Input::Raw(raw) => raw_prompt(text, raw, room, request.limits.overflow)?,
         Input::Chat(messages) => {
             let messages = text.with_system_prompt(messages);
-            chat_prompt(text, &messages, request.think, room, request.limits.overflow)?
+            let chat = Chat { text, think: request.think, tools: &request.tools, room };
+            chat.prompt(&messages, request.limits.overflow)?
         }
     };
     let Rendered { tokens: prompt, think, dropped } = rendered;
     let left = context.saturating_sub(length(&prompt));
     let limit = request.limits.max_tokens.map_or(left, |most| most.min(left));
+    let lead = Lead::new(think.is_thinking(), think.is_closed(), request.think);
+    let constraint = match Grammar::of(request, lead)? {
+        Some(grammar) => Some(Constraint::new(text.guide()?, &grammar, limit)?),
+        None => None,
+    };
     let mut generation = Generation::new(Beginning {
         text,
         settings,
         stop,
         think,
+        calls: CallFilter::new(request.tools.callable()),
+        constraint,
         prompt: &prompt,
         limit,
         logprobs: request.logprobs.map(|n| n.min(20)),
     });
-    let mut finished = resume.iter().find_map(|&token| generation.replay(token));
+    let mut finished = None;
+    for &token in resume {
+        finished = finished.or(generation.replay(token)?);
+    }
     if finished.is_none() && limit == 0 {
         finished = Some(Done { finish: Finish::Length, ..generation.cancel() });
     }
@@ -127,67 +141,73 @@ fn raw_prompt(text: &Text, raw: &str, room: Room, overflow: Overflow) -> Result<
     Ok(Rendered { tokens, think: ThinkFilter::none(), dropped: 0 })
 }
 
-fn chat_prompt(
-    text: &Text,
-    messages: &[Message],
+/// How a conversation becomes a prompt.
+struct Chat<'a> {
+    text: &'a Text,
     think: Think,
+    tools: &'a Tools,
     room: Room,
-    overflow: Overflow,
-) -> Result<Rendered> {
-    if messages.is_empty() {
-        return Err(Failure::new(Fault::RequestInvalid, "there are no messages"));
-    }
-    let attempt = |messages: &[Message], dropped: usize| -> Result<Rendered> {
-        let rendered = text.render(messages, think)?;
+}
+
+impl Chat<'_> {
+    fn render(&self, messages: &[Message], dropped: usize) -> Result<Rendered> {
+        let rendered = self.text.render(messages, self.tools, self.think)?;
         Ok(Rendered {
-            tokens: text.encode(&rendered, false)?,
+            tokens: self.text.encode(&rendered, false)?,
             think: ThinkFilter::after(&rendered),
             dropped: u32::try_from(dropped).unwrap_or(u32::MAX),
         })
-    };
-    if overflow == Overflow::Error {
-        let whole = attempt(messages, 0)?;
-        let count = length(&whole.tokens);
-        return if count < room.context { Ok(whole) } else { Err(room.too_long(count)) };
     }
-    let is_system = |m: &&Message| matches!(m.role, Role::System | Role::Developer);
-    let (system, turns) = messages.split_at(messages.iter().take_while(is_system).count());
-    let overhead = overhead(text);
-    let size = |message: &Message| -> Result<Size> {
-        let mut tokens = text.count(&message.content)?.saturating_add(overhead);
-        for call in &message.tool_calls {
-            tokens = tokens.saturating_add(text.count(&call.arguments)?.saturating_add(overhead));
+
+    fn prompt(&self, messages: &[Message], overflow: Overflow) -> Result<Rendered> {
+        let Self { text, room, .. } = *self;
+        if messages.is_empty() {
+            return Err(Failure::new(Fault::RequestInvalid, "there are no messages"));
         }
-        Ok(Size { tokens, begins_turn: message.role == Role::User })
-    };
-    let sizes: Vec<Size> = turns.iter().map(size).collect::<Result<_>>()?;
-    let fixed: Vec<Size> = system.iter().map(size).collect::<Result<_>>()?;
-    let places = cuts(&sizes, room.step);
-    for &cut in &places {
-        let kept = turns.get(cut..).unwrap_or_default();
-        // Estimates are near; what certainly cannot fit is not rendered.
-        let estimate = remaining(&fixed, 0) + remaining(&sizes, cut);
-        if estimate > u64::from(room.prompt) * 5 / 4 + 64 {
-            continue;
+        if overflow == Overflow::Error {
+            let whole = self.render(messages, 0)?;
+            let count = length(&whole.tokens);
+            return if count < room.context { Ok(whole) } else { Err(room.too_long(count)) };
         }
-        let rendered = attempt(&[system, kept].concat(), cut)?;
-        if length(&rendered.tokens) <= room.prompt {
-            return Ok(rendered);
+        let is_system = |m: &&Message| matches!(m.role, Role::System | Role::Developer);
+        let (system, turns) = messages.split_at(messages.iter().take_while(is_system).count());
+        let overhead = overhead(text);
+        let size = |message: &Message| -> Result<Size> {
+            let mut tokens = text.count(&message.content)?.saturating_add(overhead);
+            for call in &message.tool_calls {
+                tokens = tokens.saturating_add(text.count(&call.arguments)?.saturating_add(overhead));
+            }
+            Ok(Size { tokens, begins_turn: message.role == Role::User })
+        };
+        let sizes: Vec<Size> = turns.iter().map(size).collect::<Result<_>>()?;
+        let fixed: Vec<Size> = system.iter().map(size).collect::<Result<_>>()?;
+        let places = cuts(&sizes, room.step);
+        for &cut in &places {
+            let kept = turns.get(cut..).unwrap_or_default();
+            // Estimates are near; what certainly cannot fit is not rendered.
+            let estimate = remaining(&fixed, 0) + remaining(&sizes, cut);
+            if estimate > u64::from(room.prompt) * 5 / 4 + 64 {
+                continue;
+            }
+            let rendered = self.render(&[system, kept].concat(), cut)?;
+            if length(&rendered.tokens) <= room.prompt {
+                return Ok(rendered);
+            }
         }
+        let newest = places.last().copied().unwrap_or(0);
+        let mut kept = [system, turns.get(newest..).unwrap_or_default()].concat();
+        for _ in 0..SHORTENINGS {
+            let rendered = self.render(&kept, newest)?;
+            let count = length(&rendered.tokens);
+            if count <= room.prompt {
+                return Ok(rendered);
+            }
+            if !shorten_longest(text, &mut kept, count - room.prompt)? {
+                return Err(room.too_long(count));
+            }
+        }
+        Err(room.too_long(length(&self.render(&kept, newest)?.tokens)))
     }
-    let newest = places.last().copied().unwrap_or(0);
-    let mut kept = [system, turns.get(newest..).unwrap_or_default()].concat();
-    for _ in 0..SHORTENINGS {
-        let rendered = attempt(&kept, newest)?;
-        let count = length(&rendered.tokens);
-        if count <= room.prompt {
-            return Ok(rendered);
-        }
-        if !shorten_longest(text, &mut kept, count - room.prompt)? {
-            return Err(room.too_long(count));
-        }
-    }
-    Err(room.too_long(length(&attempt(&kept, newest)?.tokens)))
 }
 
 /// Takes tokens off the longest message: a system message loses its end, any other its
@@ -222,8 +242,9 @@ fn overhead(text: &Text) -> u32 {
     let measure = || -> Result<u32> {
         let user = Message::text(Role::User, "a");
         let turn = [user.clone(), Message::text(Role::Assistant, "a"), user.clone()];
-        let length_of =
-            |messages: &[Message]| -> Result<u32> { text.count(&text.render(messages, Think::Default)?) };
+        let length_of = |messages: &[Message]| -> Result<u32> {
+            text.count(&text.render(messages, &Tools::default(), Think::Default)?)
+        };
         let two = length_of(&turn)?.saturating_sub(length_of(&[user])?);
         Ok((two / 2).saturating_sub(text.count("a")?))
     };

@@ -10,14 +10,7 @@ static PACKAGE: LazyLock<(tempfile::TempDir, ModelDir)> = LazyLock::new(|| {
 });
 
 fn chat(messages: Vec<Message>, limits: Limits) -> Request {
-    Request {
-        input: Input::Chat(messages),
-        sampling: Sampling::default(),
-        limits,
-        think: Think::Default,
-        logprobs: None,
-        buffered: false,
-    }
+    Request { limits, ..Request::new(Input::Chat(messages)) }
 }
 
 fn prepared(request: &Request, context: u32) -> Result<Prepared> {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use half::bf16;
+use llguidance::toktrie::SimpleVob;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -132,8 +133,8 @@ impl Sampler {
         }
     }
 
-    /// Chooses the token at `position` of the answer, counted from 0, and with `top` also
-    /// gives its log-probability and those of that many alternatives.
+    /// Chooses the token at `position` of the answer, counted from 0, of those `allowed`, and
+    /// with `top` also gives its log-probability and those of that many alternatives.
     ///
     /// # Errors
     /// [`Fault::CardOutput`] for impossible logits, [`Fault::RequestInvalid`] where
@@ -144,25 +145,26 @@ impl Sampler {
         position: u32,
         top: Option<u8>,
         pieces: &Pieces,
+        allowed: Option<&SimpleVob>,
     ) -> Result<(TokenId, Option<TokenLogprobs>)> {
         self.histogram.fill(logits)?;
-        let altered = self.altered(logits);
-        let report =
-            |histogram: &Histogram, token| top.map(|n| logprobs(histogram, logits, token, n, pieces));
-        if altered.is_empty() {
-            let token = self.narrow(&altered, logits, position)?;
-            return Ok((token, report(&self.histogram, token)));
+        let masked = allowed.map(|allowed| mask(logits, allowed));
+        let open = masked.as_deref().unwrap_or(logits);
+        if masked.is_some() {
+            self.histogram.count(open);
         }
+        let altered = self.altered(open);
         for &(token, _) in &altered {
-            if let Some(&logit) = at(logits, token) {
+            if let Some(&logit) = at(open, token) {
                 self.histogram.remove(logit);
             }
         }
-        let token = self.narrow(&altered, logits, position)?;
-        if top.is_some() {
+        let token = self.narrow(&altered, open, position)?;
+        let Some(top) = top else { return Ok((token, None)) };
+        if masked.is_some() || !altered.is_empty() {
             self.histogram.fill(logits)?;
         }
-        Ok((token, report(&self.histogram, token)))
+        Ok((token, Some(logprobs(&self.histogram, logits, token, top, pieces))))
     }
 
     /// Tokens whose logit is not the card's, ascending, with the logit they have instead.
@@ -214,6 +216,20 @@ impl Sampler {
         nth(altered, logits, logit, index)
             .ok_or_else(|| Failure::new(Fault::Internal, "the sampler chose a token that is not there"))
     }
+}
+
+/// The logits with those of all other tokens at −∞.
+fn mask(logits: &[bf16], allowed: &SimpleVob) -> Vec<bf16> {
+    let mut masked = vec![bf16::NEG_INFINITY; logits.len()];
+    for token in allowed.iter() {
+        let place = usize::try_from(token).ok();
+        if let Some(place) = place
+            && let (Some(to), Some(&logit)) = (masked.get_mut(place), logits.get(place))
+        {
+            *to = logit;
+        }
+    }
+    masked
 }
 
 fn at(logits: &[bf16], token: TokenId) -> Option<&bf16> {

@@ -131,7 +131,7 @@ fn logits_of(values: &[f32]) -> Vec<bf16> {
 fn choose(sampling: &Sampling, history: &[TokenId], logits: &[bf16], position: u32) -> TokenId {
     let settings = Settings::new(sampling, &Sampling::default(), logits.len()).unwrap();
     let pieces = pieces();
-    Sampler::new(settings, history).choose(logits, position, None, &pieces).unwrap().0
+    Sampler::new(settings, history).choose(logits, position, None, &pieces, None).unwrap().0
 }
 
 proptest! {
@@ -215,7 +215,7 @@ fn logprobs_are_those_of_the_unaltered_logits() {
     let sampling = Sampling { temperature: Some(0.0), logit_bias: vec![(0, 50.0)], ..Sampling::default() };
     let settings = Settings::new(&sampling, &Sampling::default(), 4).unwrap();
     let pieces = pieces();
-    let (token, report) = Sampler::new(settings, &[]).choose(&logits, 0, Some(3), &pieces).unwrap();
+    let (token, report) = Sampler::new(settings, &[]).choose(&logits, 0, Some(3), &pieces, None).unwrap();
     let report = report.unwrap();
     let log_sum = (1f64.exp() + 2.0 * 3f64.exp() + 2f64.exp()).ln();
     assert_eq!((token, report.chosen.id), (0, 0));
@@ -249,7 +249,8 @@ fn what_makes_no_sense_is_refused() {
     let all = Sampling { logit_bias: (0..2).map(|t| (t, -100.0)).collect(), ..base() };
     let settings = Settings::new(&all, &base(), 2).unwrap();
     let pieces = pieces();
-    let failure = Sampler::new(settings, &[]).choose(&logits_of(&[1.0, 2.0]), 0, None, &pieces).unwrap_err();
+    let failure =
+        Sampler::new(settings, &[]).choose(&logits_of(&[1.0, 2.0]), 0, None, &pieces, None).unwrap_err();
     assert_eq!(failure.fault, Fault::RequestInvalid);
 }
 

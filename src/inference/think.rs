@@ -49,6 +49,11 @@ impl ThinkFilter {
         matches!(self.state, State::Opened | State::Inside)
     }
 
+    /// Whether the block, or the place of one, is behind.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed | State::Plain)
+    }
+
     /// Takes more text; returns what became certain.
     pub fn push(&mut self, text: &str) -> Delta {
         let mut delta = Delta::default();

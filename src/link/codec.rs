@@ -168,7 +168,7 @@ mod tests {
     use crate::link::frame::{Command, Report};
 
     fn token(index: u32, text: &str) -> Report {
-        let delta = Delta { content: text.into(), reasoning: String::new() };
+        let delta = Delta { content: text.into(), ..Delta::default() };
         let event = Event::Token(Token { index, id: index * 7, delta, logprobs: None });
         Report::Answer { id: RequestId(u64::MAX), event }
     }
@@ -192,12 +192,8 @@ mod tests {
     #[test]
     fn a_request_with_the_largest_seed_survives() {
         let mut request = Request {
-            input: Input::Chat(vec![Message::text(Role::User, "\u{0} \"ß\" 🦊")]),
-            sampling: Default::default(),
-            limits: Default::default(),
-            think: Default::default(),
             logprobs: Some(20),
-            buffered: false,
+            ..Request::new(Input::Chat(vec![Message::text(Role::User, "\u{0} \"ß\" 🦊")]))
         };
         request.sampling.seed = Some(u64::MAX);
         request.sampling.logit_bias = vec![(3, -100.0), (u32::MAX, 0.1)];

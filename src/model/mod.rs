@@ -7,12 +7,14 @@ mod directory;
 mod embeddings;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod guide;
 mod manifest;
 mod pieces;
 mod sampling_file;
 mod template;
 mod text;
 mod tokenizer_files;
+mod tools;
 mod vendor_vocabulary;
 
 pub use description::Descriptor;

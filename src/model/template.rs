@@ -3,10 +3,11 @@
 use std::time::SystemTime;
 
 use minijinja::value::Kwargs;
-use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja::{Environment, Error, ErrorKind, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-use crate::chat::{Message, Role, Think, ToolCall};
+use super::tools;
+use crate::chat::{Message, Role, Think, Tool, ToolCall};
 use crate::fault::{Failure, Fault, Result};
 use crate::sys::calendar;
 
@@ -39,6 +40,7 @@ pub struct Globals {
 pub struct Template {
     environment: Environment<'static>,
     knows_developer: bool,
+    knows_tools: bool,
     thinks: bool,
 }
 
@@ -66,8 +68,10 @@ impl Template {
         let thinks = source.contains("enable_thinking")
             && (globals.has_think_token || !source.contains("has_think_token"));
         let knows_developer = source.contains("developer");
+        // Of the ways to write calls this one is understood.
+        let knows_tools = source.contains("<tool_call>");
         environment.add_template_owned("chat", without_generation_tags(source)).map_err(failed)?;
-        Ok(Self { environment, knows_developer, thinks })
+        Ok(Self { environment, knows_developer, knows_tools, thinks })
     }
 
     /// Whether the template has a thinking switch.
@@ -79,12 +83,20 @@ impl Template {
     ///
     /// Templates that refuse a conversation (two user messages in a row, a system message)
     /// get it again with neighbours of one role merged, then with the system message put
-    /// into the first user message.
+    /// into the first user message. To templates without tools these are told in words.
     ///
     /// # Errors
     /// [`Fault::Template`] with what the template said to the conversation as it was.
-    pub fn render(&self, messages: &[Message], think: Think) -> Result<String> {
-        let first = match self.render_once(messages, think) {
+    pub fn render(&self, messages: &[Message], tools: &[Tool], think: Think) -> Result<String> {
+        if !self.knows_tools {
+            let told = tools::in_words(messages, tools);
+            return self.render_reshaped(&told, &[], think);
+        }
+        self.render_reshaped(messages, tools, think)
+    }
+
+    fn render_reshaped(&self, messages: &[Message], tools: &[Tool], think: Think) -> Result<String> {
+        let first = match self.render_once(messages, tools, think) {
             Ok(text) => return Ok(text),
             Err(e) => e,
         };
@@ -92,7 +104,7 @@ impl Template {
         let folded = merge_neighbours(&fold_system(&merged));
         for reshaped in [merged, folded] {
             if reshaped != messages
-                && let Ok(text) = self.render_once(&reshaped, think)
+                && let Ok(text) = self.render_once(&reshaped, tools, think)
             {
                 return Ok(text);
             }
@@ -100,20 +112,22 @@ impl Template {
         Err(Failure::new(Fault::Template, format!("{first:#}")))
     }
 
-    fn render_once(&self, messages: &[Message], think: Think) -> Result2<String> {
+    fn render_once(&self, messages: &[Message], tools: &[Tool], think: Think) -> Result2<String> {
         // Fuel grows with the conversation: take a copy of the (shared) environment to set it.
         let mut environment = self.environment.clone();
         let count = u64::try_from(messages.len()).unwrap_or(u64::MAX);
         environment.set_fuel(Some(FUEL.saturating_add(FUEL_PER_MESSAGE.saturating_mul(count))));
         let list: Vec<Value> = messages.iter().map(|m| self.value(m)).collect();
-        let (on, off) = (think == Think::On, think == Think::Off);
-        let template = environment.get_template("chat")?;
-        if on || off {
-            template
-                .render(context! { messages => list, add_generation_prompt => true, enable_thinking => on })
-        } else {
-            template.render(context! { messages => list, add_generation_prompt => true })
+        let mut values = vec![("messages", Value::from(list)), ("add_generation_prompt", Value::from(true))];
+        if think != Think::Default {
+            values.push(("enable_thinking", Value::from(think == Think::On)));
         }
+        // Absent where there are none: templates ask whether it is defined.
+        if !tools.is_empty() {
+            let declared = tools.iter().map(|tool| json_value(&tools::declaration(tool)));
+            values.push(("tools", declared.collect()));
+        }
+        environment.get_template("chat")?.render(Value::from_pairs(values))
     }
 
     fn value(&self, message: &Message) -> Value {

@@ -32,7 +32,7 @@ fn messages(list: &[(Role, &str)]) -> Vec<Message> {
 }
 
 fn rendered(source: &str, list: &[(Role, &str)]) -> String {
-    template(source).render(&messages(list), Think::Default).unwrap()
+    template(source).render(&messages(list), &[], Think::Default).unwrap()
 }
 
 use Role::{Assistant, Developer, System, Tool, User};
@@ -59,7 +59,7 @@ fn tool_calls_and_results() {
         name: "weather".to_owned(),
         arguments: r#"{"city":"Köln <&'> \\u003c","n":[1,2.5]}"#.to_owned(),
     });
-    let text = template(QWEN25).render(&list, Think::Default).unwrap();
+    let text = template(QWEN25).render(&list, &[], Think::Default).unwrap();
     assert!(
         text.contains(
             "<|im_start|>assistant\n<tool_call>\n{\"name\": \"weather\", \"arguments\": \
@@ -79,13 +79,13 @@ fn qwen_3_style_leaves_earlier_reasoning_out_and_has_a_switch() {
                 <|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n";
     let template = template(QWEN3);
     assert!(template.thinks());
-    assert_eq!(template.render(&list, Think::Default).unwrap(), base);
-    assert_eq!(template.render(&list, Think::On).unwrap(), base);
-    assert_eq!(template.render(&list, Think::Off).unwrap(), format!("{base}<think>\n\n</think>\n\n"));
+    assert_eq!(template.render(&list, &[], Think::Default).unwrap(), base);
+    assert_eq!(template.render(&list, &[], Think::On).unwrap(), base);
+    assert_eq!(template.render(&list, &[], Think::Off).unwrap(), format!("{base}<think>\n\n</think>\n\n"));
     // Behind the last query reasoning stays, wherever it came from.
     let mut step = messages(&[(User, "a"), (Assistant, "b")]);
     step[1].reasoning = Some("hm".to_owned());
-    let text = template.render(&step, Think::Default).unwrap();
+    let text = template.render(&step, &[], Think::Default).unwrap();
     assert!(text.contains("assistant\n<think>\nhm\n</think>\n\nb<|im_end|>"), "{text}");
 }
 
@@ -120,7 +120,7 @@ fn templates_that_refuse_a_conversation_serve_it_all_the_same() {
 #[test]
 fn what_no_shape_satisfies_is_reported_in_the_templates_words() {
     let failure =
-        template("{{ raise_exception('Never!') }}").render(&messages(&[(User, "a")]), Think::Default);
+        template("{{ raise_exception('Never!') }}").render(&messages(&[(User, "a")]), &[], Think::Default);
     let failure = failure.unwrap_err();
     assert_eq!(failure.fault, Fault::Template);
     assert!(failure.detail.contains("it refuses: Never!"), "{}", failure.detail);
@@ -132,7 +132,7 @@ fn what_no_shape_satisfies_is_reported_in_the_templates_words() {
 fn a_template_that_never_ends_is_stopped() {
     let nested =
         "{% for a in range(100000) %}{% for b in range(100000) %}{% set c = a %}{% endfor %}{% endfor %}";
-    let failure = template(nested).render(&messages(&[(User, "a")]), Think::Default).unwrap_err();
+    let failure = template(nested).render(&messages(&[(User, "a")]), &[], Think::Default).unwrap_err();
     assert!(failure.detail.contains("fuel"), "{}", failure.detail);
 }
 
@@ -141,7 +141,7 @@ fn a_conversation_of_days_does_not_run_out_of_fuel() {
     let list: Vec<Message> =
         (0..4000).map(|i| Message::text(if i % 2 == 0 { User } else { Assistant }, "x")).collect();
     for source in [QWEN25, QWEN3, LLAMA3, GEMMA, MISTRAL] {
-        template(source).render(&list, Think::Off).unwrap();
+        template(source).render(&list, &[], Think::Off).unwrap();
     }
 }
 
@@ -163,8 +163,8 @@ fn chatml_stands_in_for_a_missing_template() {
     let template = template(CHATML);
     let list = messages(&[(System, "S"), (User, "a")]);
     let base = "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n";
-    assert_eq!(template.render(&list, Think::On).unwrap(), base);
-    assert_eq!(template.render(&list, Think::Off).unwrap(), format!("{base}<think>\n\n</think>\n\n"));
+    assert_eq!(template.render(&list, &[], Think::On).unwrap(), base);
+    assert_eq!(template.render(&list, &[], Think::Off).unwrap(), format!("{base}<think>\n\n</think>\n\n"));
     assert!(template.thinks());
     assert!(!Template::new(CHATML, Globals::default(), new_year).unwrap().thinks());
 }

@@ -3,18 +3,20 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
+use llguidance::ParserFactory;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::description::Description;
 use super::directory::read_text;
+use super::guide;
 use super::pieces::Pieces;
 use super::template::{CHATML, Globals, Template};
 use super::tokenizer_files::TokenizerFiles;
-use crate::chat::{Message, Role, Think, TokenId};
+use crate::chat::{Message, Role, Think, TokenId, Tools};
 use crate::fault::{Failure, Fault, Result};
 
 /// Control tokens that end a turn in every model that has them.
@@ -35,6 +37,7 @@ pub struct Text {
     think: Think,
     /// Token counts by hash of the text: long histories come again with every request.
     counts: Mutex<HashMap<u64, u32>>,
+    guide: OnceLock<Result<ParserFactory>>,
 }
 
 impl Text {
@@ -99,6 +102,7 @@ impl Text {
             system_prompt: description.system_prompt.clone(),
             think: description.think,
             counts: Mutex::default(),
+            guide: OnceLock::new(),
         })
     }
 
@@ -139,9 +143,19 @@ impl Text {
     ///
     /// # Errors
     /// [`Fault::Template`].
-    pub fn render(&self, messages: &[Message], think: Think) -> Result<String> {
+    pub fn render(&self, messages: &[Message], tools: &Tools, think: Think) -> Result<String> {
         let think = if think == Think::Default { self.think } else { think };
-        self.template.render(messages, think)
+        let list = if tools.callable() { tools.list.as_slice() } else { &[] };
+        self.template.render(messages, list, think)
+    }
+
+    /// Compiles grammars over the model's tokens; made when first needed.
+    ///
+    /// # Errors
+    /// [`Fault::Tokenizer`].
+    pub fn guide(&self) -> Result<&ParserFactory> {
+        let made = self.guide.get_or_init(|| guide::factory(&self.pieces, &self.ends, self.vocabulary));
+        made.as_ref().map_err(Clone::clone)
     }
 
     /// The conversation with the package's system prompt, where it has no system message.

@@ -146,7 +146,7 @@ impl<H: Hands> Actor<H> {
     pub fn wake(&self) -> Duration {
         let pulse = |post: &Post| post.pulse.as_ref().filter(|_| post.linked).map(Pulse::deadline);
         let runs = self.running.iter().chain(&self.aside);
-        let running = runs.map(|run| run.job.deadline).min();
+        let running = runs.map(|run| run.job.due).min();
         let cancelled = self.cancelled.map(|(_, _, since)| since + CANCEL);
         let drain =
             self.drain.filter(|_| !self.queue.is_empty() || self.running.is_some() || !self.aside.is_empty());

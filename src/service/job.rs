@@ -6,7 +6,9 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Refused;
-use crate::chat::{Event, Request, RequestId, TokenId};
+use crate::chat::{
+    Delta, Done, Event, Finish, Priority, Request, RequestId, Started, Timings, TokenId, Usage,
+};
 use crate::fault::{Failure, Fault, Result};
 use crate::link::frame::Command;
 
@@ -24,6 +26,18 @@ pub(super) enum Progress {
     Deserted,
 }
 
+/// What is left of a client's deadline to bring the answer to it.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// When a job came and how long it may take.
+pub(super) struct Times {
+    pub arrived: Duration,
+    /// When it is given up.
+    pub deadline: Duration,
+    /// Until when it waits for a worker to become ready.
+    pub hold: Duration,
+}
+
 /// A request on its way.
 pub(super) struct Job {
     pub id: RequestId,
@@ -33,12 +47,15 @@ pub(super) struct Job {
     events: mpsc::Sender<Event>,
     /// Present until a place in the queue is certain.
     admit: Option<oneshot::Sender<std::result::Result<(), Refused>>>,
+    pub arrived: Duration,
     /// When it is given up.
     pub deadline: Duration,
+    /// When its answer must be on its way; the deadline where the client set none.
+    pub due: Duration,
     /// Until when it waits for a worker to become ready.
     pub hold: Duration,
-    /// Whether the client has seen `Started`.
-    started: bool,
+    /// What the client has seen of the beginning.
+    started: Option<Started>,
     /// Whether the present worker has reported `Started`.
     begun: bool,
     /// Workers that ended with it since its last new token.
@@ -51,12 +68,18 @@ impl Job {
         request: Request,
         events: mpsc::Sender<Event>,
         admit: oneshot::Sender<std::result::Result<(), Refused>>,
-        deadline: Duration,
-        hold: Duration,
+        times: Times,
     ) -> Self {
+        let Times { arrived, deadline, hold } = times;
+        let asked = request.limits.deadline_ms.map(|ms| Duration::from_millis(ms.into()));
+        let due = asked.map_or(deadline, |asked| deadline.min(arrived + asked - MARGIN.min(asked / 10)));
         let admit = Some(admit);
-        let (tokens, started, begun, deaths) = (Vec::new(), false, false, 0);
-        Self { id, request, tokens, events, admit, deadline, hold, started, begun, deaths }
+        let (tokens, started, begun, deaths) = (Vec::new(), None, false, 0);
+        Self { id, request, tokens, events, admit, arrived, deadline, due, hold, started, begun, deaths }
+    }
+
+    pub fn priority(&self) -> Priority {
+        self.request.priority
     }
 
     /// Whether it has no certain place yet.
@@ -86,12 +109,23 @@ impl Job {
         let _ = self.events.try_send(Event::Failed(failure));
     }
 
+    /// Ends it with what came so far, after so long a decode.
+    pub fn conclude(self, decoding: Duration) {
+        let Started { prompt_tokens, cached_tokens, .. } = self.started.unwrap_or_default();
+        let completion_tokens = u32::try_from(self.tokens.len()).unwrap_or(u32::MAX);
+        let usage = Usage { prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens: 0 };
+        let decode_us = u64::try_from(decoding.as_micros()).unwrap_or(u64::MAX);
+        let timings = Timings { prefill_us: 0, decode_us };
+        let done = Done { finish: Finish::Deadline, tail: Delta::default(), usage, timings, logprobs: None };
+        let _ = self.events.try_send(Event::Done(done));
+    }
+
     /// Forgets what came so far, where the client has seen none of it; false where it may have.
     pub fn restart(&mut self) -> bool {
         let room = self.request.buffered && self.events.try_send(Event::Restart).is_ok();
         if room {
             self.tokens.clear();
-            (self.started, self.begun, self.deaths) = (false, false, 0);
+            (self.started, self.begun, self.deaths) = (None, false, 0);
         }
         room
     }
@@ -125,11 +159,11 @@ impl Job {
     /// the next worker continues.
     pub fn take(&mut self, event: Event) -> Result<Progress> {
         match &event {
-            Event::Started(_) => {
+            Event::Started(started) => {
                 if std::mem::replace(&mut self.begun, true) {
                     return Err(self.nonsense("started twice"));
                 }
-                if std::mem::replace(&mut self.started, true) {
+                if self.started.replace(*started).is_some() {
                     return Ok(Progress::Goes);
                 }
             }

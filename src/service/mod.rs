@@ -37,7 +37,7 @@ use crate::machine::{Ladder, Machine, Policy, life};
 use crate::sys::{boot, chance, clock::Clock, root::SysRoot};
 
 use actor::{Actor, Parts};
-use job::Job;
+use job::{Job, Times};
 use outside::Outside;
 pub use status::{Counters, Incident, Loading, Status};
 pub use ticket::{Refused, Ticket};
@@ -195,9 +195,13 @@ impl Service {
             settings.defaults.apply(&mut request);
             request.limits.overflow = settings.limits.overflow;
             request.sampling.seed.get_or_insert_with(chance::bits);
-            let deadline = now + settings.limits.request_timeout_s.0;
-            let hold = now + settings.limits.hold_s.0;
-            Job::new(id, request, events, admit, deadline, hold)
+            let limits = &settings.limits;
+            let times = Times {
+                arrived: now,
+                deadline: now + limits.request_timeout_s.0,
+                hold: now + limits.hold_s.0,
+            };
+            Job::new(id, request, events, admit, times)
         };
         let mut ticket = Ticket::new(id, reader, self.orders.clone());
         if self.orders.send(Order::Submit(Box::new(job))).is_err() {

@@ -1,10 +1,19 @@
-//! Who waits for the card: first come, first served.
+//! Who waits for the card: first come, first served, with a head start for the important.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::job::Job;
-use crate::chat::RequestId;
+use crate::chat::{Priority, RequestId};
+
+/// A request counts as if it had come so much later: it waits for others at most that long.
+const fn handicap(priority: Priority) -> Duration {
+    Duration::from_secs(match priority {
+        Priority::High => 0,
+        Priority::Normal => 30,
+        Priority::Low => 120,
+    })
+}
 
 /// Jobs that are not running.
 #[derive(Default)]
@@ -27,7 +36,10 @@ impl Queue {
 
     /// The next to run.
     pub fn pop(&mut self) -> Option<Job> {
-        self.jobs.pop_front()
+        let turn = |job: &Job| job.arrived + handicap(job.priority());
+        // Of equals the first.
+        let (at, _) = self.jobs.iter().enumerate().min_by_key(|(_, job)| turn(job))?;
+        self.jobs.remove(at)
     }
 
     /// Makes every place certain: a worker is ready.
@@ -50,6 +62,6 @@ impl Queue {
 
     /// When the next job's patience ends.
     pub fn deadline(&self) -> Option<Duration> {
-        self.jobs.iter().map(|job| if job.held() { job.hold.min(job.deadline) } else { job.deadline }).min()
+        self.jobs.iter().map(|job| if job.held() { job.hold.min(job.due) } else { job.due }).min()
     }
 }

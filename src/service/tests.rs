@@ -53,14 +53,8 @@ impl Stage {
 }
 
 fn ask(text: &str, tokens: u32) -> Request {
-    let mut request = Request {
-        input: Input::Raw(text.into()),
-        sampling: Default::default(),
-        limits: Bounds { max_tokens: Some(tokens), ..Bounds::default() },
-        think: Default::default(),
-        logprobs: None,
-        buffered: false,
-    };
+    let limits = Bounds { max_tokens: Some(tokens), ..Bounds::default() };
+    let mut request = Request { limits, ..Request::new(Input::Raw(text.into())) };
     request.sampling.seed = Some(7);
     request
 }

@@ -130,17 +130,10 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::{Input, Limits, Sampling, Think};
+    use crate::chat::Input;
 
     fn job(id: u64) -> Job {
-        let request = Request {
-            input: Input::Raw(String::new()),
-            sampling: Sampling::default(),
-            limits: Limits::default(),
-            think: Think::Default,
-            logprobs: None,
-            buffered: false,
-        };
+        let request = Request::new(Input::Raw(String::new()));
         Job::new(RequestId(id), Box::new(request), Vec::new())
     }
 

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use llm8850::chat::{
-    Done, Event, Input, Limits, Message, Request, RequestId, Role, Sampling, Started, Think, Token, TokenId,
+    Done, Event, Input, Limits, Message, Request, RequestId, Role, Sampling, Started, Token, TokenId,
 };
 use llm8850::fault::Failure;
 use llm8850::link::frame::{Activity, Command, ModelInfo, Report};
@@ -262,7 +262,6 @@ impl Answer {
 /// A chat request with a seed, of at most `tokens` tokens.
 pub fn ask(text: &str, tokens: u32) -> Request {
     Request {
-        input: Input::Chat(vec![Message::text(Role::User, text)]),
         sampling: Sampling {
             temperature: Some(0.8),
             top_p: Some(0.95),
@@ -270,8 +269,7 @@ pub fn ask(text: &str, tokens: u32) -> Request {
             ..Sampling::default()
         },
         limits: Limits { max_tokens: Some(tokens), ..Limits::default() },
-        think: Think::Default,
         logprobs: Some(2),
-        buffered: false,
+        ..Request::new(Input::Chat(vec![Message::text(Role::User, text)]))
     }
 }

@@ -94,7 +94,7 @@ impl End {
 impl<'a> Reply<'a> {
     /// What `model` said; the end of the answer where `end` is given.
     pub fn new(form: Form, model: &'a str, said: Delta, logprobs: Vec<TokenReply>, end: Option<End>) -> Self {
-        let Delta { content, reasoning: thinking } = said;
+        let Delta { content, reasoning: thinking, .. } = said;
         let said = match form {
             Form::Chat => Said::Chat { message: MessageReply { role: "assistant", content, thinking } },
             Form::Generate => Said::Generate { response: content, thinking },

@@ -41,7 +41,14 @@ pub fn parse(form: Form, body: &[u8], messages: usize) -> Result<Asked, ApiError
     let options = fields.object("options")?;
     let (sampling, limits) = options.as_ref().map_or(Ok(Default::default()), read_options)?;
     let (think, logprobs) = (think(&fields)?, sampling::logprobs(&fields)?);
-    let request = input.map(|input| Request { input, sampling, limits, think, logprobs, buffered: !stream });
+    let request = input.map(|input| Request {
+        sampling,
+        limits,
+        think,
+        logprobs,
+        buffered: !stream,
+        ..Request::new(input)
+    });
     Ok(Asked { model: model.into(), request, stream })
 }
 

@@ -44,12 +44,12 @@ pub fn parse(body: &[u8], messages: usize) -> Result<ChatRequest, ApiError> {
         newer.or(fields.integer("max_tokens", 1..=sampling::MANY)?).and_then(|n| u32::try_from(n).ok());
     let limits = Limits { max_tokens, ..Limits::default() };
     let request = Request {
-        input,
         sampling: sampling(&fields)?,
         limits,
         think: think(&fields)?,
         logprobs: sampling::logprobs(&fields)?,
         buffered: !stream,
+        ..Request::new(input)
     };
     Ok(ChatRequest { request, stream, include_usage })
 }

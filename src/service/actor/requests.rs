@@ -49,7 +49,7 @@ impl<H: Hands> Actor<H> {
             // The connection will not outlive the host's restart.
             State::Recovering(Rung::R5) => None,
             // What takes its known course is waited for, if the caller's time allows.
-            State::Loading | State::Recovering(_) | State::Suspect if ready > job.deadline => None,
+            State::Loading | State::Recovering(_) | State::Suspect if ready > job.due => None,
             State::Loading | State::Recovering(_) | State::Suspect => Some(job.hold.max(ready)),
             _ => Some(job.hold),
         }
@@ -66,21 +66,20 @@ impl<H: Hands> Actor<H> {
             self.status.counters.refused += 1;
             job.refuse(self.not_ready());
         }
-        for job in self.queue.take(|job| now >= job.deadline) {
+        for job in self.queue.take(|job| now >= job.due) {
             self.status.counters.failed += 1;
             let detail = format!("request {} waited in the queue until its time was over", job.id.0);
             job.fail(Failure::new(Fault::Timeout, detail));
         }
-        if let Some(run) = self.running.take_if(|run| now >= run.job.deadline) {
-            let detail = format!("request {} ended after {} tokens", run.job.id.0, run.job.tokens());
-            self.give_up(run, Failure::new(Fault::Timeout, detail));
+        if let Some(run) = self.running.take_if(|run| now >= run.job.due) {
+            self.overdue(run);
         }
         self.expire_aside();
         if self.parts.machine.serving().is_some() || self.stand_in_comes() {
             return;
         }
         let Some(next_try) = self.parts.machine.resting() else { return };
-        for job in self.queue.take(|job| job.held() || next_try >= job.deadline) {
+        for job in self.queue.take(|job| job.held() || next_try >= job.due) {
             self.status.counters.refused += 1;
             job.refuse(self.not_ready());
         }
@@ -89,11 +88,33 @@ impl<H: Hands> Actor<H> {
         }
     }
 
+    /// A running answer's time is over. One with a deadline of its own ends with what there is.
+    fn overdue(&mut self, run: Running) {
+        if self.now < run.job.deadline && run.job.tokens() > 0 {
+            info!(
+                request = run.job.id.0,
+                tokens = run.job.tokens(),
+                "answered as far as its deadline let it"
+            );
+            self.status.counters.answered += 1;
+            self.cancel(&run);
+            let decoding = self.now.saturating_sub(run.since);
+            return run.job.conclude(decoding);
+        }
+        let detail = format!("request {} ended after {} tokens", run.job.id.0, run.job.tokens());
+        self.give_up(run, Failure::new(Fault::Timeout, detail));
+    }
+
     /// Ends what waits for the card in vain.
     fn expire_aside(&mut self) {
         let (now, next_try) = (self.now, self.parts.machine.resting().unwrap_or_default());
-        while let Some(at) = self.aside.iter().position(|run| now.max(next_try) >= run.job.deadline) {
+        let over = |run: &Running| now >= run.job.due || next_try >= run.job.deadline;
+        while let Some(at) = self.aside.iter().position(over) {
             let Some(run) = self.aside.remove(at) else { return };
+            if next_try < run.job.deadline {
+                self.overdue(run);
+                continue;
+            }
             let detail = format!("{} tokens came before the card was given up", run.job.tokens());
             self.give_up(run, Failure::new(Fault::Interrupted, detail));
         }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::token;
 use crate::chat::{Event, Input, Limits, Request, RequestId};
 use crate::machine::Seat;
-use crate::service::job::Job;
+use crate::service::job::{Job, Times};
 use crate::service::ticket::Refused;
 
 /// One request's client.
@@ -32,17 +32,15 @@ impl Client {
         let (events, reader) = mpsc::channel(crate::service::EVENTS);
         let (admit, admission) = oneshot::channel();
         let mut request = Request {
-            input: Input::Raw(String::new()),
-            sampling: Default::default(),
             limits: Limits { max_tokens: Some(tokens), ..Limits::default() },
-            think: Default::default(),
-            logprobs: None,
             buffered,
+            ..Request::new(Input::Raw(String::new()))
         };
         request.sampling.seed = Some(number);
         let id = RequestId(number);
         let deadline = now + Duration::from_secs(300);
-        let job = Job::new(id, request, events, admit, deadline, now + Duration::from_secs(25));
+        let times = Times { arrived: now, deadline, hold: now + Duration::from_secs(25) };
+        let job = Job::new(id, request, events, admit, times);
         let client = Self {
             id,
             seed: number,

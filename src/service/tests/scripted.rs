@@ -130,7 +130,7 @@ fn made(seed: u64, index: u32, logprobs: bool) -> Token {
         let chosen = TokenChoice { id, bytes: content.clone().into(), logprob: -0.5 };
         TokenLogprobs { top: vec![chosen.clone()], chosen }
     });
-    Token { index, id, delta: Delta { content, reasoning: String::new() }, logprobs }
+    Token { index, id, delta: Delta { content, ..Delta::default() }, logprobs }
 }
 
 /// Not a test: the worker's process.

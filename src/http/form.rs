@@ -1,0 +1,150 @@
+//! What dialects have in common of the form of answers, and of tools.
+
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::fields::{Fields, missing, unsupported, wrong_type, wrong_value};
+use crate::chat::{Tool, ToolChoice, Tools};
+
+/// Largest schema, as JSON text.
+const SCHEMA_BYTES: usize = 64 << 10;
+const TOOLS: usize = 128;
+const NAME_BYTES: usize = 64;
+
+/// The JSON schema at `path`.
+///
+/// # Errors
+/// 400 where it is none, or too large.
+pub fn schema(path: &str, value: &Value) -> Result<Value, ApiError> {
+    if !value.is_object() && !value.is_boolean() {
+        return Err(wrong_type(path, "an object", value));
+    }
+    let bytes = value.to_string().len();
+    if bytes > SCHEMA_BYTES {
+        return Err(wrong_value(path, format_args!("has {bytes} bytes, at most {SCHEMA_BYTES} are taken")));
+    }
+    Ok(value.clone())
+}
+
+/// `tools` and `tool_choice`, as OpenAI writes them.
+///
+/// # Errors
+/// 400 with the name of the wrong parameter.
+pub fn tools(fields: &Fields<'_>) -> Result<Tools, ApiError> {
+    let list = fields.list("tools")?.unwrap_or_default();
+    let path = fields.path("tools");
+    if list.len() > TOOLS {
+        return Err(wrong_value(&path, format_args!("has {} entries, at most {TOOLS} are taken", list.len())));
+    }
+    let each = list.iter().enumerate().map(|(n, value)| tool(value, &format!("{path}[{n}]")));
+    let list = each.collect::<Result<Vec<_>, _>>()?;
+    let choice = choice(fields, &list)?;
+    let single = !fields.flag("parallel_tool_calls")?.unwrap_or(true);
+    Ok(Tools { list, choice, single })
+}
+
+/// One tool: its function may stand in an object of its own or not.
+fn tool(value: &Value, path: &str) -> Result<Tool, ApiError> {
+    let fields = Fields::nested(value, path)?;
+    match fields.text("type")? {
+        None | Some("function") => {}
+        Some(other) => {
+            let other: String = other.chars().take(40).collect();
+            return Err(unsupported(
+                &fields.path("type"),
+                format_args!("is '{other}', but only 'function' is possible"),
+            ));
+        }
+    }
+    let function = fields.object("function")?.unwrap_or(fields);
+    let name = function.text("name")?.ok_or_else(|| missing(&function.path("name")))?;
+    check_name(&function.path("name"), name)?;
+    let parameters = match function.get("parameters") {
+        Some(value) if value.is_object() => schema(&function.path("parameters"), value)?,
+        Some(value) => return Err(wrong_type(&function.path("parameters"), "an object", value)),
+        None => json!({"type": "object", "properties": {}}),
+    };
+    let description = function.text("description")?.unwrap_or_default().to_owned();
+    Ok(Tool { name: name.to_owned(), description, parameters })
+}
+
+fn check_name(path: &str, name: &str) -> Result<(), ApiError> {
+    let fit = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
+    if name.is_empty() || name.len() > NAME_BYTES || !name.chars().all(fit) {
+        let what = format!("must be 1 to {NAME_BYTES} letters, digits, '_', '-', '.', ':' or '/'");
+        return Err(wrong_value(path, what));
+    }
+    Ok(())
+}
+
+fn choice(fields: &Fields<'_>, list: &[Tool]) -> Result<ToolChoice, ApiError> {
+    let Some(value) = fields.get("tool_choice") else { return Ok(ToolChoice::Auto) };
+    let path = fields.path("tool_choice");
+    let choice = match value {
+        Value::String(word) => match word.as_str() {
+            "auto" => ToolChoice::Auto,
+            "none" => ToolChoice::None,
+            "required" | "any" => ToolChoice::Required,
+            _ => {
+                return Err(wrong_value(&path, "must be 'none', 'auto', 'required' or name a function"));
+            }
+        },
+        value => {
+            let named = Fields::nested(value, &path)?;
+            let function = named.object("function")?.unwrap_or(named);
+            let name = function.text("name")?.ok_or_else(|| missing(&function.path("name")))?;
+            ToolChoice::Named(name.to_owned())
+        }
+    };
+    match &choice {
+        ToolChoice::Required if list.is_empty() => {
+            Err(wrong_value(&path, "demands a call, but there are no 'tools'"))
+        }
+        ToolChoice::Named(name) if !list.iter().any(|tool| tool.name == *name) => {
+            Err(wrong_value(&path, "names a function that is not among the 'tools'"))
+        }
+        _ => Ok(choice),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: Value) -> Result<Tools, String> {
+        tools(&Fields::root(&body).unwrap()).map_err(|e| e.body().to_string())
+    }
+
+    #[test]
+    fn tools_are_read_in_either_shape() {
+        let nested = json!({"tools": [{"type": "function", "function":
+            {"name": "look", "description": "Looks.", "parameters": {"type": "object"}}}]});
+        let got = read(nested).unwrap();
+        let look =
+            Tool { name: "look".into(), description: "Looks.".into(), parameters: json!({"type": "object"}) };
+        assert_eq!((got.list, got.choice, got.single), (vec![look], ToolChoice::Auto, false));
+        let flat = json!({"tools": [{"type": "function", "name": "look"}], "parallel_tool_calls": false,
+            "tool_choice": {"type": "function", "name": "look"}});
+        let got = read(flat).unwrap();
+        assert_eq!((got.choice, got.single), (ToolChoice::Named("look".into()), true));
+        assert_eq!(got.list[0].parameters["type"], "object");
+    }
+
+    #[test]
+    fn wrong_tools_are_refused_by_name() {
+        let tool = json!([{"type": "function", "function": {"name": "a"}}]);
+        for (body, words) in [
+            (json!({"tools": [{"type": "retrieval"}]}), "tools[0].type"),
+            (json!({"tools": [{"type": "function", "function": {}}]}), "tools[0].function.name"),
+            (json!({"tools": [{"function": {"name": "a b"}}]}), "tools[0].function.name"),
+            (json!({"tools": [{"function": {"name": "a", "parameters": 3}}]}), "tools[0].function.parameters"),
+            (json!({"tool_choice": "required"}), "no 'tools'"),
+            (json!({"tools": tool, "tool_choice": {"function": {"name": "b"}}}), "not among"),
+            (json!({"tools": tool, "tool_choice": "perhaps"}), "tool_choice"),
+            (json!({"tools": [{"function": {"name": "a", "parameters": {"x": "y".repeat(70_000)}}}]}), "bytes"),
+        ] {
+            let error = read(body).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
