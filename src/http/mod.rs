@@ -10,6 +10,7 @@
 //! | how wrong types and values are told | [`fields`] |
 //! | what dialects have in common of messages and parameters | [`message`], [`sampling`] |
 //! | liveness, readiness, status | [`health`] |
+//! | what is told in numbers, and how ends of requests are counted | [`metrics`], [`tally`] |
 //! | OpenAI's dialect | [`openai`] |
 //! | Ollama's dialect | [`ollama`] |
 
@@ -19,11 +20,13 @@ pub mod error;
 pub mod fields;
 pub mod health;
 pub mod message;
+pub mod metrics;
 pub mod ollama;
 pub mod openai;
 pub mod route;
 pub mod sampling;
 pub mod server;
+pub mod tally;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

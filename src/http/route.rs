@@ -11,7 +11,9 @@ use tracing::{debug, warn};
 use super::body::{Body, response};
 use super::error::ApiError;
 use super::ollama::{self, reply::Form};
-use super::{Context, health, openai};
+use super::tally::Tally;
+use super::{Context, health, metrics, openai};
+use crate::metrics::Dialect;
 use crate::sys::chance;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,6 +27,7 @@ enum Route {
     Live,
     Ready,
     Status,
+    Metrics,
     Chat,
     Models,
     Model(String),
@@ -48,6 +51,7 @@ impl Route {
             ["livez"] => Route::Live,
             ["readyz" | "health"] => Route::Ready,
             ["v1", "status"] => Route::Status,
+            ["metrics"] => Route::Metrics,
             ["v1", "chat", "completions"] | ["chat", "completions"] => Route::Chat,
             ["v1", "models"] | ["models"] => Route::Models,
             ["v1", "models", id @ ..] => Route::Model(unescape(&id.join("/"))),
@@ -67,6 +71,16 @@ impl Route {
             Route::Chat | Route::Ollama(_) | Route::Show => WRITE,
             Route::Root => BOTH,
             _ => READ,
+        }
+    }
+
+    /// Whose words a request for an answer is in; nothing for other requests.
+    fn dialect(&self, method: &Method) -> Option<Dialect> {
+        match self {
+            Route::Chat => Some(Dialect::OpenAi),
+            Route::Ollama(_) => Some(Dialect::Ollama),
+            Route::Root if method == Method::POST => Some(Dialect::Ollama),
+            _ => None,
         }
     }
 }
@@ -126,7 +140,7 @@ where
     response
 }
 
-async fn answer<B>(context: &Context, request: Request<B>) -> Response<Body>
+async fn answer<B>(context: &Arc<Context>, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -145,11 +159,13 @@ where
     if !route.methods().contains(&method) {
         return not_allowed(&method, route.methods(), tell);
     }
+    let tally = route.dialect(&method).map(|dialect| Tally::new(context, dialect));
     let body = request.into_body();
     let answered = match route {
         Route::Live => Ok(health::live()),
         Route::Ready => Ok(health::ready(context)),
         Route::Status => Ok(health::status(context)),
+        Route::Metrics => Ok(metrics::metrics(context)),
         Route::Models => Ok(openai::models::list(context)),
         Route::Model(id) => openai::models::get(context, &id),
         Route::Chat => openai::chat::complete(context, body).await,
@@ -161,7 +177,11 @@ where
         Route::Show => ollama::models::show(context, body).await,
         Route::Version => Ok(ollama::models::version()),
     };
-    answered.unwrap_or_else(tell)
+    let mut response = answered.unwrap_or_else(tell);
+    if let Some(tally) = tally {
+        tally.follow(&mut response);
+    }
+    response
 }
 
 fn not_allowed(method: &Method, allowed: &[Method], tell: fn(ApiError) -> Response<Body>) -> Response<Body> {
@@ -217,6 +237,7 @@ mod tests {
             ("/readyz", Some(Route::Ready)),
             ("/livez", Some(Route::Live)),
             ("/v1/status", Some(Route::Status)),
+            ("/metrics", Some(Route::Metrics)),
             ("/", Some(Route::Root)),
             ("", Some(Route::Root)),
             ("//api/chat", Some(Route::Ollama(Form::Chat))),

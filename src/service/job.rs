@@ -33,6 +33,8 @@ pub(super) struct Job {
     events: mpsc::Sender<Event>,
     /// Present until a place in the queue is certain.
     admit: Option<oneshot::Sender<std::result::Result<(), Refused>>>,
+    /// When the service took it in hand.
+    pub arrived: Duration,
     /// When it is given up.
     pub deadline: Duration,
     /// Until when it waits for a worker to become ready.
@@ -55,8 +57,8 @@ impl Job {
         hold: Duration,
     ) -> Self {
         let admit = Some(admit);
-        let (tokens, started, begun, deaths) = (Vec::new(), false, false, 0);
-        Self { id, request, tokens, events, admit, deadline, hold, started, begun, deaths }
+        let (tokens, arrived, started, begun, deaths) = (Vec::new(), Duration::ZERO, false, false, 0);
+        Self { id, request, tokens, events, admit, arrived, deadline, hold, started, begun, deaths }
     }
 
     /// Whether it has no certain place yet.
