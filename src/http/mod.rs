@@ -10,6 +10,7 @@
 //! | how wrong types and values are told | [`fields`] |
 //! | what dialects have in common of messages and parameters | [`message`], [`sampling`] |
 //! | liveness, readiness, status | [`health`] |
+//! | the page for a person | [`page`] |
 //! | what is told in numbers, and how ends of requests are counted | [`metrics`], [`tally`] |
 //! | OpenAI's dialect | [`openai`] |
 //! | Ollama's dialect | [`ollama`] |
@@ -23,6 +24,7 @@ pub mod message;
 pub mod metrics;
 pub mod ollama;
 pub mod openai;
+pub mod page;
 pub mod route;
 pub mod sampling;
 pub mod server;

@@ -12,7 +12,7 @@ use super::body::{Body, response};
 use super::error::ApiError;
 use super::ollama::{self, reply::Form};
 use super::tally::Tally;
-use super::{Context, health, metrics, openai};
+use super::{Context, health, metrics, openai, page};
 use crate::metrics::Dialect;
 use crate::sys::chance;
 
@@ -27,6 +27,7 @@ enum Route {
     Live,
     Ready,
     Status,
+    Incidents,
     Metrics,
     Chat,
     Models,
@@ -51,6 +52,7 @@ impl Route {
             ["livez"] => Route::Live,
             ["readyz" | "health"] => Route::Ready,
             ["v1", "status"] => Route::Status,
+            ["v1", "incidents"] => Route::Incidents,
             ["metrics"] => Route::Metrics,
             ["v1", "chat", "completions"] | ["chat", "completions"] => Route::Chat,
             ["v1", "models"] | ["models"] => Route::Models,
@@ -160,16 +162,19 @@ where
         return not_allowed(&method, route.methods(), tell);
     }
     let tally = route.dialect(&method).map(|dialect| Tally::new(context, dialect));
+    let for_person = page::wanted(request.headers());
     let body = request.into_body();
     let answered = match route {
         Route::Live => Ok(health::live()),
         Route::Ready => Ok(health::ready(context)),
         Route::Status => Ok(health::status(context)),
+        Route::Incidents => Ok(health::incidents(context)),
         Route::Metrics => Ok(metrics::metrics(context)),
         Route::Models => Ok(openai::models::list(context)),
         Route::Model(id) => openai::models::get(context, &id),
         Route::Chat => openai::chat::complete(context, body).await,
         Route::Root if method == Method::POST => ollama::answer::answer(context, Form::Chat, body).await,
+        Route::Root if for_person => Ok(page::page()),
         Route::Root => Ok(ollama::models::running()),
         Route::Ollama(form) => ollama::answer::answer(context, form, body).await,
         Route::Tags => Ok(ollama::models::list(context)),
@@ -237,6 +242,7 @@ mod tests {
             ("/readyz", Some(Route::Ready)),
             ("/livez", Some(Route::Live)),
             ("/v1/status", Some(Route::Status)),
+            ("/v1/incidents", Some(Route::Incidents)),
             ("/metrics", Some(Route::Metrics)),
             ("/", Some(Route::Root)),
             ("", Some(Route::Root)),

@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 
 use crate::chat::{Request, RequestId};
 use crate::config::{self, Defaults, Limits};
-use crate::ledger::{History, Ledger, Record, What};
+use crate::ledger::{History, Ledger, Record, Story, What};
 use crate::machine::{Ladder, Machine, Policy, Rung, life};
 use crate::metrics::Metrics;
 use crate::sys::{boot, chance, clock::Clock, root::SysRoot};
@@ -159,6 +159,7 @@ pub struct Service {
     last_id: Arc<AtomicU64>,
     clock: Clock,
     metrics: Metrics,
+    ledger: Ledger,
 }
 
 impl Service {
@@ -179,6 +180,7 @@ impl Service {
         let (worker, recovery) = (launch.worker.clone(), launch.recovery.clone());
         let metrics = Metrics::default();
         metrics.host_restarted(host_restarts(&history));
+        let records = ledger.clone();
         let hands = Outside::new(launch, ledger);
         let parts = Parts {
             machine,
@@ -197,6 +199,7 @@ impl Service {
             last_id: Arc::new(AtomicU64::new(0)),
             clock,
             metrics,
+            ledger: records,
         };
         (service, tokio::spawn(run::run(Actor::new(parts), inbox, clock)))
     }
@@ -252,6 +255,16 @@ impl Service {
     /// Where numbers are recorded.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The last incidents, newest first.
+    pub fn incidents(&self) -> Vec<Story> {
+        self.ledger.stories()
+    }
+
+    /// What was recorded last, oldest first.
+    pub fn records(&self) -> Vec<Record> {
+        self.ledger.recent()
     }
 
     /// The settings in force.

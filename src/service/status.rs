@@ -103,11 +103,19 @@ pub struct Status {
     pub answers: VecDeque<Answered>,
 }
 
-/// A failure for readers: its code and its words.
+/// A failure for readers: its code, its words together and one by one.
 fn told<S: serde::Serializer>(failure: &Option<Failure>, to: S) -> Result<S::Ok, S::Error> {
     failure
         .as_ref()
-        .map(|f| serde_json::json!({"code": f.fault.code(), "message": f.to_string()}))
+        .map(|f| {
+            serde_json::json!({
+                "code": f.fault.code(),
+                "message": f.to_string(),
+                "meaning": f.fault.meaning(),
+                "detail": f.detail,
+                "remedy": f.fault.remedy(),
+            })
+        })
         .serialize(to)
 }
 
