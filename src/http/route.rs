@@ -12,7 +12,7 @@ use super::body::{Body, response};
 use super::error::ApiError;
 use super::ollama::{self, reply::Form};
 use super::tally::Tally;
-use super::{Context, health, metrics, openai, page};
+use super::{Context, diagnostics, health, metrics, openai, page};
 use crate::metrics::Dialect;
 use crate::sys::chance;
 
@@ -29,6 +29,8 @@ enum Route {
     Status,
     Incidents,
     Metrics,
+    Logs,
+    Diagnostics,
     Chat,
     Models,
     Model(String),
@@ -53,6 +55,8 @@ impl Route {
             ["readyz" | "health"] => Route::Ready,
             ["v1", "status"] => Route::Status,
             ["v1", "incidents"] => Route::Incidents,
+            ["v1", "logs"] => Route::Logs,
+            ["v1", "diagnostics"] => Route::Diagnostics,
             ["metrics"] => Route::Metrics,
             ["v1", "chat", "completions"] | ["chat", "completions"] => Route::Chat,
             ["v1", "models"] | ["models"] => Route::Models,
@@ -169,6 +173,8 @@ where
         Route::Ready => Ok(health::ready(context)),
         Route::Status => Ok(health::status(context)),
         Route::Incidents => Ok(health::incidents(context)),
+        Route::Logs => Ok(diagnostics::logs(context)),
+        Route::Diagnostics => diagnostics::diagnostics(context).await,
         Route::Metrics => Ok(metrics::metrics(context)),
         Route::Models => Ok(openai::models::list(context)),
         Route::Model(id) => openai::models::get(context, &id),
@@ -244,6 +250,8 @@ mod tests {
             ("/v1/status", Some(Route::Status)),
             ("/v1/incidents", Some(Route::Incidents)),
             ("/metrics", Some(Route::Metrics)),
+            ("/v1/logs", Some(Route::Logs)),
+            ("/v1/diagnostics", Some(Route::Diagnostics)),
             ("/", Some(Route::Root)),
             ("", Some(Route::Root)),
             ("//api/chat", Some(Route::Ollama(Form::Chat))),
