@@ -10,6 +10,7 @@
 //! | how wrong types and values are told | [`fields`] |
 //! | what dialects have in common of messages and parameters | [`message`], [`sampling`] |
 //! | liveness, readiness, status | [`health`] |
+//! | the document of the interface | [`openapi`], openapi.json |
 //! | the page for a person | [`page`] |
 //! | the archive for who was not there | [`diagnostics`], `redact` |
 //! | what is told in numbers, and how ends of requests are counted | [`metrics`], [`tally`] |
@@ -26,6 +27,7 @@ pub mod message;
 pub mod metrics;
 pub mod ollama;
 pub mod openai;
+pub mod openapi;
 pub mod page;
 mod redact;
 pub mod route;

@@ -12,7 +12,7 @@ use super::body::{Body, response};
 use super::error::ApiError;
 use super::ollama::{self, reply::Form};
 use super::tally::Tally;
-use super::{Context, diagnostics, health, metrics, openai, page};
+use super::{Context, diagnostics, health, metrics, openai, openapi, page};
 use crate::metrics::Dialect;
 use crate::sys::chance;
 
@@ -31,6 +31,7 @@ enum Route {
     Metrics,
     Logs,
     Diagnostics,
+    OpenApi,
     Chat,
     Models,
     Model(String),
@@ -57,6 +58,7 @@ impl Route {
             ["v1", "incidents"] => Route::Incidents,
             ["v1", "logs"] => Route::Logs,
             ["v1", "diagnostics"] => Route::Diagnostics,
+            ["openapi.json"] => Route::OpenApi,
             ["metrics"] => Route::Metrics,
             ["v1", "chat", "completions"] | ["chat", "completions"] => Route::Chat,
             ["v1", "models"] | ["models"] => Route::Models,
@@ -175,6 +177,7 @@ where
         Route::Incidents => Ok(health::incidents(context)),
         Route::Logs => Ok(diagnostics::logs(context)),
         Route::Diagnostics => diagnostics::diagnostics(context).await,
+        Route::OpenApi => Ok(openapi::openapi()),
         Route::Metrics => Ok(metrics::metrics(context)),
         Route::Models => Ok(openai::models::list(context)),
         Route::Model(id) => openai::models::get(context, &id),
@@ -231,7 +234,51 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use syn::visit::{self, Visit};
+
     use super::*;
+
+    /// Collects the paths in the patterns of [`Route::of`].
+    #[derive(Default)]
+    struct Paths(Vec<String>);
+
+    impl<'a> Visit<'a> for Paths {
+        fn visit_pat_slice(&mut self, slice: &'a syn::PatSlice) {
+            let mut paths = vec![String::new()];
+            for part in &slice.elems {
+                let parts = parts(part);
+                let extended =
+                    |path: &String| parts.iter().map(|part| format!("{path}/{part}")).collect::<Vec<_>>();
+                paths = paths.iter().flat_map(extended).collect();
+            }
+            self.0.extend(paths.into_iter().map(|path| if path.is_empty() { "/".into() } else { path }));
+            visit::visit_pat_slice(self, slice);
+        }
+    }
+
+    /// What one part of a path can be.
+    fn parts(pattern: &syn::Pat) -> Vec<String> {
+        match pattern {
+            syn::Pat::Or(or) => or.cases.iter().flat_map(parts).collect(),
+            syn::Pat::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => vec![text.value()],
+            syn::Pat::Ident(name) => vec![format!("{{{}}}", name.ident)],
+            _ => panic!("a part of a path of a new kind: teach this test about it"),
+        }
+    }
+
+    #[test]
+    fn the_document_has_every_path_and_method_and_no_other() {
+        let mut paths = Paths::default();
+        paths.visit_file(&syn::parse_file(include_str!("route.rs")).unwrap());
+        assert!(paths.0.len() > 10);
+        let methods = |path: &str| -> BTreeSet<String> {
+            Route::of(path).unwrap().methods().iter().map(ToString::to_string).collect()
+        };
+        let routes: BTreeMap<_, _> = paths.0.into_iter().map(|path| (path.clone(), methods(&path))).collect();
+        assert_eq!(openapi::tests::paths(), routes);
+    }
 
     #[test]
     fn paths_lead_to_their_resources() {
@@ -250,6 +297,7 @@ mod tests {
             ("/v1/status", Some(Route::Status)),
             ("/v1/incidents", Some(Route::Incidents)),
             ("/metrics", Some(Route::Metrics)),
+            ("/openapi.json", Some(Route::OpenApi)),
             ("/v1/logs", Some(Route::Logs)),
             ("/v1/diagnostics", Some(Route::Diagnostics)),
             ("/", Some(Route::Root)),
