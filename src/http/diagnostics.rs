@@ -199,7 +199,8 @@ mod tests {
             |_| {},
             async |stage| {
                 stage.service.wait_for(|s| s.ready).await;
-                stage.configure("[worker]\nenv = { MY_TOKEN = \"hush\" }\n[model]\nname = \"shown\"\n");
+                let config = "[worker]\nenv = { MY_TOKEN = \"hush\" }\n[model]\nname = \"shown\"\n";
+                std::fs::write(stage.dir.path().join("config.toml"), config).unwrap();
                 let response = get(stage.address, "/v1/diagnostics").await;
                 assert_eq!(response.headers()["content-type"], "application/gzip");
                 let name = response.headers()["content-disposition"].to_str().unwrap().to_owned();

@@ -31,14 +31,8 @@ pub(super) struct Stage {
     pub service: Service,
     stop: watch::Sender<bool>,
     ended: JoinHandle<()>,
-    dir: tempfile::TempDir,
-}
-
-impl Stage {
-    /// Writes the configuration file.
-    pub fn configure(&self, text: &str) {
-        std::fs::write(self.dir.path().join("config.toml"), text).unwrap();
-    }
+    /// Holds its configuration file, config.toml.
+    pub dir: tempfile::TempDir,
 }
 
 pub(super) fn on_stage(script: &str, change: impl FnOnce(&mut Settings), act: impl AsyncFnOnce(Stage)) {

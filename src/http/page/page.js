@@ -152,7 +152,8 @@ async function poll() {
     showFacts(status);
     say($("model"), status.model ? status.model.name : "");
     say($("about"), `Version ${status.version}, running since ${new Date(status.started * 1000).toLocaleString()}`);
-    const { incidents, recoveries } = status.counters, news = `${status.started} ${incidents} ${recoveries}`;
+    const { incidents, recoveries } = status.counters, { code, rung } = status.incident || {};
+    const news = [status.started, incidents, recoveries, code, rung, code && status.state].join();
     if (news !== seen) {
       await showIncidents();
       seen = news;
