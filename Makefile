@@ -15,7 +15,7 @@ LISTEN    ?= 127.0.0.1:8000
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build model run test test-build test-rust test-campaign test-clients sim campaign bars soak test-systemd test-lights lint bench clean
+.PHONY: help setup build model run test test-build test-rust test-campaign test-clients test-openapi test-page test-page-here sim campaign bars soak test-systemd test-lights lint bench clean
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ run: build ## Answer chat requests here: MODEL=file.gguf, MODEL_DIR=dir, LISTEN=
 	@if [ -z "$(MODEL)$(MODEL_DIR)" ]; then $(MAKE) --no-print-directory model; fi
 	@scripts/run --listen "$(LISTEN)" --runtime "$(RUNTIME)" --gguf "$(MODEL)" --model-dir "$(or $(MODEL_DIR),$(if $(MODEL),,$(DEMO)))"
 
-test: test-rust test-campaign test-clients ## Run every test
+test: test-rust test-campaign test-clients test-openapi test-page-here ## Run every test
 
 # Building through `cargo test` also makes the programs: one build, not two.
 test-build: setup
@@ -55,6 +55,27 @@ $(VENV)/.stamp: tests/clients/requirements.txt
 test-clients: test-build $(VENV)/.stamp
 	@echo "== official clients against the real service"
 	$(VENV)/bin/pytest -q tests/clients
+
+$(BUILD)/venv-%/.stamp: tests/%/requirements.txt
+	@echo "== installing what tests/$* needs"
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --require-hashes -r $<
+	@touch $@
+
+CASES ?= 500
+test-openapi: test-build $(BUILD)/venv-openapi/.stamp ## Ask whatever /openapi.json allows: CASES=number
+	@echo "== schemathesis against the real service"
+	$(BUILD)/venv-openapi/bin/python tests/openapi/run.py --cases $(CASES)
+
+test-page: test-build $(BUILD)/venv-page/.stamp ## The status page in a real browser (installs Chromium)
+	@scripts/setup-page $(BUILD)/page
+	@echo "== the status page in Chromium"
+	$(BUILD)/venv-page/bin/pytest -q tests/page
+
+# A browser is too large to be installed by the way.
+test-page-here: test-build
+	@if command -v chromium && command -v chromedriver && command -v npm; then $(MAKE) --no-print-directory test-page; \
+	else echo "!! NOT TESTED: the status page, for want of Chromium: make test-page installs it"; fi
 
 test-systemd: model ## The service under a real systemd, in a container (as root; see docs/systemd.md)
 	@tests/systemd/run

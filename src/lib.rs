@@ -15,6 +15,7 @@
 //! | what the lights show | [`lights`] |
 //! | how card, driver, slot and host are restarted | [`recover`] |
 //! | how requests wait, run and survive a worker | [`service`] |
+//! | what is counted and measured | [`metrics`] |
 //! | clock, calendar, chance, journal and service manager | [`sys`] |
 //! | how the card's library is called | [`axcl`] |
 //! | the worker's threads, its life and its end | [`worker`] |
@@ -33,6 +34,7 @@ pub mod ledger;
 pub mod lights;
 pub mod link;
 pub mod machine;
+pub mod metrics;
 pub mod model;
 pub mod recover;
 pub mod service;

@@ -78,7 +78,8 @@ async fn serve(config: Config, settings: Settings, path: &Path, log: &LogControl
     tokio::spawn(lights::run(config.lights.clone(), root, seen));
     let addresses: Vec<String> = server.addresses().iter().map(|a| format!("http://{a}")).collect();
     let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(server.run(Arc::new(Context::new(service.clone())), stopped));
+    let serving =
+        tokio::spawn(server.run(Arc::new(Context::new(service.clone(), path, log.recent())), stopped));
     info!("listening on {}", addresses.join(", "));
     notify::ready();
 

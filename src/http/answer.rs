@@ -12,8 +12,10 @@ use tokio::time::timeout;
 
 use super::body::{Body, Pieces};
 use super::error::ApiError;
+use super::tally::Ending;
 use crate::chat::{Delta, Done, Event, Finish, Token, TokenChoice, TokenLogprobs};
 use crate::fault::{Failure, Fault};
+use crate::metrics::Outcome;
 use crate::service::Ticket;
 
 /// Pieces made ahead of the connection.
@@ -92,8 +94,10 @@ pub async fn stream<S: Script>(
         return Err(failure.into());
     }
     let (pieces, body) = mpsc::channel(AHEAD);
-    tokio::spawn(pump(ticket, script, pieces, keepalive));
+    let ending = Ending::default();
+    tokio::spawn(pump(ticket, script, pieces, keepalive, ending.clone()));
     let mut response = Response::new(Pieces(body).boxed_unsync());
+    response.extensions_mut().insert(ending);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(S::KIND));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -103,7 +107,13 @@ pub async fn stream<S: Script>(
 }
 
 /// Carries events to the connection until either side ends.
-async fn pump<S: Script>(mut ticket: Ticket, script: S, pieces: mpsc::Sender<Bytes>, keepalive: Duration) {
+async fn pump<S: Script>(
+    mut ticket: Ticket,
+    script: S,
+    pieces: mpsc::Sender<Bytes>,
+    keepalive: Duration,
+    ending: Ending,
+) {
     let mut piece = script.begin();
     loop {
         if let Some(piece) = piece
@@ -120,8 +130,15 @@ async fn pump<S: Script>(mut ticket: Ticket, script: S, pieces: mpsc::Sender<Byt
             Ok(None) => return,
             Ok(Some(Event::Started(_) | Event::Restart)) => None,
             Ok(Some(Event::Token(token))) => script.token(token),
-            Ok(Some(Event::Done(done))) => Some(script.end(done)),
-            Ok(Some(Event::Failed(failure))) => Some(script.failure(&failure.into())),
+            Ok(Some(Event::Done(done))) => {
+                ending.is(Outcome::Answered);
+                Some(script.end(done))
+            }
+            Ok(Some(Event::Failed(failure))) => {
+                let error = ApiError::from(failure);
+                ending.is(error.outcome());
+                Some(script.failure(&error))
+            }
         };
     }
 }

@@ -7,7 +7,9 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::body::{Body, json};
+use super::tally;
 use crate::fault::{Failure, Fault};
+use crate::metrics::Outcome;
 use crate::service::Refused;
 
 /// An error on its way to a client.
@@ -69,6 +71,11 @@ impl ApiError {
     /// Ollama's `{"error": "…"}`, also as the last line of a stream.
     pub fn line(&self) -> Value {
         json!({"error": self.message})
+    }
+
+    /// How a request that ends with it is counted.
+    pub fn outcome(&self) -> Outcome {
+        tally::outcome(self.status, self.retry_after.is_some())
     }
 
     pub fn into_response(self) -> Response<Body> {

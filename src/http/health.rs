@@ -3,7 +3,7 @@
 
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Context;
 use super::body::{Body, json};
@@ -31,15 +31,26 @@ pub fn ready(context: &Context) -> Response<Body> {
     response
 }
 
+/// `/v1/incidents`: what went wrong lately, newest first, also before this start.
+pub fn incidents(context: &Context) -> Response<Body> {
+    json(StatusCode::OK, &json!({"object": "list", "data": context.service.incidents()}))
+}
+
 /// `/v1/status`: everything told about the service.
 pub fn status(context: &Context) -> Response<Body> {
+    json(StatusCode::OK, &status_value(context))
+}
+
+pub(super) fn status_value(context: &Context) -> Value {
     let status = context.service.status();
     let Settings { lights, problems, .. } = context.service.settings();
     let look =
         Look { state: status.state, config_error: !problems.is_empty(), tokens: status.counters.tokens };
     let Lamps { status: status_lamp, fault: fault_lamp } = look.lamps();
+    let meaning = status.state.meaning();
     let mut status = json!(status);
     if let Some(fields) = status.as_object_mut() {
+        fields.insert("meaning".into(), meaning.into());
         fields.insert("version".into(), env!("CARGO_PKG_VERSION").into());
         fields.insert("started".into(), context.started.into());
         fields.insert("problems".into(), json!(problems));
@@ -49,5 +60,5 @@ pub fn status(context: &Context) -> Response<Body> {
         });
         fields.insert("lights".into(), lamps);
     }
-    json(StatusCode::OK, &status)
+    status
 }

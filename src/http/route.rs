@@ -11,7 +11,9 @@ use tracing::{debug, warn};
 use super::body::{Body, response};
 use super::error::ApiError;
 use super::ollama::{self, reply::Form};
-use super::{Context, health, openai};
+use super::tally::Tally;
+use super::{Context, diagnostics, health, metrics, openai, openapi, page};
+use crate::metrics::Dialect;
 use crate::sys::chance;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,6 +27,11 @@ enum Route {
     Live,
     Ready,
     Status,
+    Incidents,
+    Metrics,
+    Logs,
+    Diagnostics,
+    OpenApi,
     Chat,
     Models,
     Model(String),
@@ -48,6 +55,11 @@ impl Route {
             ["livez"] => Route::Live,
             ["readyz" | "health"] => Route::Ready,
             ["v1", "status"] => Route::Status,
+            ["v1", "incidents"] => Route::Incidents,
+            ["v1", "logs"] => Route::Logs,
+            ["v1", "diagnostics"] => Route::Diagnostics,
+            ["openapi.json"] => Route::OpenApi,
+            ["metrics"] => Route::Metrics,
             ["v1", "chat", "completions"] | ["chat", "completions"] => Route::Chat,
             ["v1", "models"] | ["models"] => Route::Models,
             ["v1", "models", id @ ..] => Route::Model(unescape(&id.join("/"))),
@@ -67,6 +79,16 @@ impl Route {
             Route::Chat | Route::Ollama(_) | Route::Show => WRITE,
             Route::Root => BOTH,
             _ => READ,
+        }
+    }
+
+    /// Whose words a request for an answer is in; nothing for other requests.
+    fn dialect(&self, method: &Method) -> Option<Dialect> {
+        match self {
+            Route::Chat => Some(Dialect::OpenAi),
+            Route::Ollama(_) => Some(Dialect::Ollama),
+            Route::Root if method == Method::POST => Some(Dialect::Ollama),
+            _ => None,
         }
     }
 }
@@ -126,7 +148,7 @@ where
     response
 }
 
-async fn answer<B>(context: &Context, request: Request<B>) -> Response<Body>
+async fn answer<B>(context: &Arc<Context>, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -145,15 +167,23 @@ where
     if !route.methods().contains(&method) {
         return not_allowed(&method, route.methods(), tell);
     }
+    let tally = route.dialect(&method).map(|dialect| Tally::new(context, dialect));
+    let for_person = page::wanted(request.headers());
     let body = request.into_body();
     let answered = match route {
         Route::Live => Ok(health::live()),
         Route::Ready => Ok(health::ready(context)),
         Route::Status => Ok(health::status(context)),
+        Route::Incidents => Ok(health::incidents(context)),
+        Route::Logs => Ok(diagnostics::logs(context)),
+        Route::Diagnostics => diagnostics::diagnostics(context).await,
+        Route::OpenApi => Ok(openapi::openapi()),
+        Route::Metrics => Ok(metrics::metrics(context)),
         Route::Models => Ok(openai::models::list(context)),
         Route::Model(id) => openai::models::get(context, &id),
         Route::Chat => openai::chat::complete(context, body).await,
         Route::Root if method == Method::POST => ollama::answer::answer(context, Form::Chat, body).await,
+        Route::Root if for_person => Ok(page::page()),
         Route::Root => Ok(ollama::models::running()),
         Route::Ollama(form) => ollama::answer::answer(context, form, body).await,
         Route::Tags => Ok(ollama::models::list(context)),
@@ -161,7 +191,11 @@ where
         Route::Show => ollama::models::show(context, body).await,
         Route::Version => Ok(ollama::models::version()),
     };
-    answered.unwrap_or_else(tell)
+    let mut response = answered.unwrap_or_else(tell);
+    if let Some(tally) = tally {
+        tally.follow(&mut response);
+    }
+    response
 }
 
 fn not_allowed(method: &Method, allowed: &[Method], tell: fn(ApiError) -> Response<Body>) -> Response<Body> {
@@ -200,7 +234,51 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use syn::visit::{self, Visit};
+
     use super::*;
+
+    /// Collects the paths in the patterns of [`Route::of`].
+    #[derive(Default)]
+    struct Paths(Vec<String>);
+
+    impl<'a> Visit<'a> for Paths {
+        fn visit_pat_slice(&mut self, slice: &'a syn::PatSlice) {
+            let mut paths = vec![String::new()];
+            for part in &slice.elems {
+                let parts = parts(part);
+                let extended =
+                    |path: &String| parts.iter().map(|part| format!("{path}/{part}")).collect::<Vec<_>>();
+                paths = paths.iter().flat_map(extended).collect();
+            }
+            self.0.extend(paths.into_iter().map(|path| if path.is_empty() { "/".into() } else { path }));
+            visit::visit_pat_slice(self, slice);
+        }
+    }
+
+    /// What one part of a path can be.
+    fn parts(pattern: &syn::Pat) -> Vec<String> {
+        match pattern {
+            syn::Pat::Or(or) => or.cases.iter().flat_map(parts).collect(),
+            syn::Pat::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => vec![text.value()],
+            syn::Pat::Ident(name) => vec![format!("{{{}}}", name.ident)],
+            _ => panic!("a part of a path of a new kind: teach this test about it"),
+        }
+    }
+
+    #[test]
+    fn the_document_has_every_path_and_method_and_no_other() {
+        let mut paths = Paths::default();
+        paths.visit_file(&syn::parse_file(include_str!("route.rs")).unwrap());
+        assert!(paths.0.len() > 10);
+        let methods = |path: &str| -> BTreeSet<String> {
+            Route::of(path).unwrap().methods().iter().map(ToString::to_string).collect()
+        };
+        let routes: BTreeMap<_, _> = paths.0.into_iter().map(|path| (path.clone(), methods(&path))).collect();
+        assert_eq!(openapi::tests::paths(), routes);
+    }
 
     #[test]
     fn paths_lead_to_their_resources() {
@@ -217,6 +295,11 @@ mod tests {
             ("/readyz", Some(Route::Ready)),
             ("/livez", Some(Route::Live)),
             ("/v1/status", Some(Route::Status)),
+            ("/v1/incidents", Some(Route::Incidents)),
+            ("/metrics", Some(Route::Metrics)),
+            ("/openapi.json", Some(Route::OpenApi)),
+            ("/v1/logs", Some(Route::Logs)),
+            ("/v1/diagnostics", Some(Route::Diagnostics)),
             ("/", Some(Route::Root)),
             ("", Some(Route::Root)),
             ("//api/chat", Some(Route::Ollama(Form::Chat))),

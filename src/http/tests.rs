@@ -31,7 +31,8 @@ pub(super) struct Stage {
     pub service: Service,
     stop: watch::Sender<bool>,
     ended: JoinHandle<()>,
-    _dir: tempfile::TempDir,
+    /// Holds its configuration file, config.toml.
+    pub dir: tempfile::TempDir,
 }
 
 pub(super) fn on_stage(script: &str, change: impl FnOnce(&mut Settings), act: impl AsyncFnOnce(Stage)) {
@@ -46,11 +47,14 @@ pub(super) fn on_stage(script: &str, change: impl FnOnce(&mut Settings), act: im
         let server = Server::bind(&["127.0.0.1:0".parse().unwrap()], settings.limits.clone()).await.unwrap();
         let address = server.addresses()[0];
         let config = Config { worker, recovery: recovery(dir.path()), ..Config::default() };
-        let launch = Launch { program, ..Launch::new(&config, dir.path().join("config.toml")) };
+        let file = dir.path().join("config.toml");
+        let launch = Launch { program, ..Launch::new(&config, file.clone()) };
         let (service, _) = Service::start(launch, settings, |_| {});
         let (stop, stopped) = watch::channel(false);
-        let ended = tokio::spawn(server.run(Arc::new(Context::new(service.clone())), stopped));
-        act(Stage { address, service, stop, ended, _dir: dir }).await;
+        let ended = tokio::spawn(
+            server.run(Arc::new(Context::new(service.clone(), &file, Recent::default())), stopped),
+        );
+        act(Stage { address, service, stop, ended, dir }).await;
     });
 }
 

@@ -46,6 +46,23 @@ async fn what_was_recorded_is_there_after_a_restart_and_time_goes_on() {
 }
 
 #[tokio::test]
+async fn what_was_recorded_last_is_at_hand_over_restarts() {
+    let directory = tempfile::tempdir().unwrap();
+    session(directory.path(), "a", &[What::Boot, incident("one"), What::Mark]).await;
+    let (ledger, _) = Ledger::open(directory.path(), "b".into());
+    ledger.append(ledger.stamp(What::Boot));
+    let whats: Vec<_> = ledger.recent().into_iter().map(|record| record.what).collect();
+    assert_eq!(whats, [What::Boot, incident("one"), What::Boot]);
+    (0..600).for_each(|number| ledger.append(ledger.stamp(incident(&number.to_string()))));
+    let recent = ledger.recent();
+    assert_eq!((recent.len(), &recent[499].what), (500, &incident("599")));
+    assert_eq!(ledger.stories()[0].detail, "599");
+    let (forgetful, _) = Ledger::open(Path::new(""), "c".into());
+    forgetful.append(forgetful.stamp(incident("kept in memory")));
+    assert_eq!(forgetful.stories().len(), 1);
+}
+
+#[tokio::test]
 async fn half_a_line_spoils_neither_its_neighbours_nor_what_follows() {
     let directory = tempfile::tempdir().unwrap();
     session(directory.path(), "a", &[What::Boot]).await;

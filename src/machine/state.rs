@@ -27,6 +27,17 @@ impl Rung {
         self as u8 + 1
     }
 
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::R1 => "R1",
+            Self::R2 => "R2",
+            Self::R3 => "R3",
+            Self::R4 => "R4",
+            Self::R5 => "R5",
+        }
+    }
+
     /// The next harder one.
     pub fn next(self) -> Option<Self> {
         Self::ALL.get(usize::from(self.number())).copied()
@@ -46,7 +57,7 @@ impl Rung {
 
 impl fmt::Display for Rung {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "R{}", self.number())
+        f.write_str(self.name())
     }
 }
 

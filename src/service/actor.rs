@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::course::Course;
 use super::estimate::Estimate;
 use super::hands::Hands;
 use super::job::Job;
@@ -23,6 +24,7 @@ use crate::config;
 use crate::fault::{Failure, Fault};
 use crate::link::frame::{Command, ModelInfo};
 use crate::machine::{Event, Habits, Machine, Pulse, Seat, Speed, State};
+use crate::metrics::Metrics;
 
 /// The watchdog is fed, and the status refreshed, at least this often.
 const BEAT: Duration = Duration::from_secs(1);
@@ -39,6 +41,7 @@ struct Running {
     since: Duration,
     /// When its last token came from this worker.
     token: Option<Duration>,
+    course: Course,
 }
 
 impl Running {
@@ -70,6 +73,7 @@ pub(super) struct Parts<H> {
     pub beat: Box<dyn FnMut(&Status) + Send>,
     pub worker: config::Worker,
     pub recovery: config::Recovery,
+    pub metrics: Metrics,
 }
 
 pub(super) struct Actor<H> {

@@ -47,6 +47,7 @@ pub(super) struct Job {
     events: mpsc::Sender<Event>,
     /// Present until a place in the queue is certain.
     admit: Option<oneshot::Sender<std::result::Result<(), Refused>>>,
+    /// When the request came.
     pub arrived: Duration,
     /// When it is given up.
     pub deadline: Duration,

@@ -11,9 +11,11 @@
 //! | what is done with requests, workers, policy | [`actor`] |
 //! | what that needs of the world | [`hands`], [`outside`] |
 //! | the loop itself | [`run`] |
+//! | how fast an answer came | [`course`] |
 //! | what is told about the service | [`status`] |
 
 mod actor;
+mod course;
 mod estimate;
 mod hands;
 mod job;
@@ -32,11 +34,13 @@ use tokio::task::JoinHandle;
 
 use crate::chat::{Request, RequestId};
 use crate::config::{self, Defaults, Limits};
-use crate::ledger::{History, Ledger, What};
-use crate::machine::{Ladder, Machine, Policy, life};
+use crate::ledger::{History, Ledger, Record, Story, What};
+use crate::machine::{Ladder, Machine, Policy, Rung, life};
+use crate::metrics::Metrics;
 use crate::sys::{boot, chance, clock::Clock, root::SysRoot};
 
 use actor::{Actor, Parts};
+pub use course::Answered;
 use job::{Job, Times};
 use outside::Outside;
 pub use status::{Counters, Incident, Loading, Status};
@@ -131,6 +135,12 @@ fn ladder(history: &History, pace: f64) -> Ladder {
     Ladder::new(used.collect(), boots.collect())
 }
 
+/// How often the ladder's last rung was used.
+fn host_restarts(history: &History) -> u64 {
+    let last = |record: &&Record| matches!(record.what, What::Rung { rung: Rung::R5, .. });
+    history.records.iter().filter(last).count() as u64
+}
+
 /// What the handle tells the task.
 enum Order {
     Submit(Box<Job>),
@@ -148,6 +158,8 @@ pub struct Service {
     status: watch::Receiver<Status>,
     last_id: Arc<AtomicU64>,
     clock: Clock,
+    metrics: Metrics,
+    ledger: Ledger,
 }
 
 impl Service {
@@ -166,15 +178,28 @@ impl Service {
         let clock = Clock::start_at(history.base);
         let machine = Machine::new(launch.policy(), ladder(&history, launch.recovery.pace));
         let (worker, recovery) = (launch.worker.clone(), launch.recovery.clone());
+        let metrics = Metrics::default();
+        metrics.host_restarted(host_restarts(&history));
+        let records = ledger.clone();
         let hands = Outside::new(launch, ledger);
-        let parts =
-            Parts { machine, hands, settings: current, publish, beat: Box::new(beat), worker, recovery };
+        let parts = Parts {
+            machine,
+            hands,
+            settings: current,
+            publish,
+            beat: Box::new(beat),
+            worker,
+            recovery,
+            metrics: metrics.clone(),
+        };
         let service = Self {
             orders,
             settings: Arc::new(settings),
             status,
             last_id: Arc::new(AtomicU64::new(0)),
             clock,
+            metrics,
+            ledger: records,
         };
         (service, tokio::spawn(run::run(Actor::new(parts), inbox, clock)))
     }
@@ -229,6 +254,21 @@ impl Service {
             Ok(status) => status.clone(),
             Err(_) => self.status(),
         }
+    }
+
+    /// Where numbers are recorded.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The last incidents, newest first.
+    pub fn incidents(&self) -> Vec<Story> {
+        self.ledger.stories()
+    }
+
+    /// What was recorded last, oldest first.
+    pub fn records(&self) -> Vec<Record> {
+        self.ledger.recent()
     }
 
     /// The settings in force.

@@ -1,10 +1,14 @@
 //! What is told about the service.
 
+use std::collections::VecDeque;
+
 use serde::Serialize;
 
 use crate::fault::Failure;
 use crate::link::frame::ModelInfo;
 use crate::machine::{Rung, State};
+
+use super::course::Answered;
 
 /// How far a load is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -73,6 +77,9 @@ pub struct Status {
     /// The card's temperature, °C.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature_c: Option<f32>,
+    /// Free memory of the card.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub card_free_memory_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incident: Option<Incident>,
     /// Seconds until the card is tried again.
@@ -92,13 +99,23 @@ pub struct Status {
     #[serde(serialize_with = "told")]
     pub last_failure: Option<Failure>,
     pub counters: Counters,
+    /// The last answers, newest first.
+    pub answers: VecDeque<Answered>,
 }
 
-/// A failure for readers: its code and its words.
+/// A failure for readers: its code, its words together and one by one.
 fn told<S: serde::Serializer>(failure: &Option<Failure>, to: S) -> Result<S::Ok, S::Error> {
     failure
         .as_ref()
-        .map(|f| serde_json::json!({"code": f.fault.code(), "message": f.to_string()}))
+        .map(|f| {
+            serde_json::json!({
+                "code": f.fault.code(),
+                "message": f.to_string(),
+                "meaning": f.fault.meaning(),
+                "detail": f.detail,
+                "remedy": f.fault.remedy(),
+            })
+        })
         .serialize(to)
 }
 

@@ -11,12 +11,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use super::recent::Recent;
 use crate::config::Level;
 use crate::fault::{Failure, Fault, Result};
 
 /// Changes how much is logged while the program runs.
 pub struct LogControl {
     filter: reload::Handle<EnvFilter, Registry>,
+    recent: Recent,
 }
 
 /// Begins to log. `RUST_LOG` goes before `level`.
@@ -36,15 +38,24 @@ pub fn start(level: Level) -> Result<LogControl> {
             .with_target(false)
             .boxed(),
     };
+    let recent = Recent::default();
+    let kept =
+        tracing_subscriber::fmt::layer().with_writer(recent.clone()).with_ansi(false).with_target(false);
     tracing_subscriber::registry()
         .with(filter)
         .with(output)
+        .with(kept)
         .try_init()
         .map_err(|e| Failure::new(Fault::Internal, format!("the log: {e}")))?;
-    Ok(LogControl { filter: handle })
+    Ok(LogControl { filter: handle, recent })
 }
 
 impl LogControl {
+    /// The last lines.
+    pub fn recent(&self) -> Recent {
+        self.recent.clone()
+    }
+
     /// Puts another level in force, unless `RUST_LOG` rules.
     pub fn set(&self, level: Level) {
         // Fails only when logging has ended.

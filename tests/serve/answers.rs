@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::client::{Events, Sent, content, get, json as body, post};
+use crate::client::{Events, Sent, content, get, json as body, post, text};
 use crate::supervisor::{CHAT, Supervisor, ask, run};
 
 #[test]
@@ -70,5 +70,17 @@ fn a_client_that_leaves_frees_the_card_and_a_full_queue_refuses() {
         assert_eq!(post(supervisor.address, CHAT, &ask("Hi", json!({}))).await.status(), 200);
         let counters = supervisor.status().await["counters"].take();
         assert_eq!((&counters["abandoned"], &counters["restarts"]), (&json!(1), &json!(0)));
+    });
+}
+
+#[test]
+fn the_last_lines_of_the_log_are_at_hand() {
+    run(async {
+        let supervisor = Supervisor::ready("").await;
+        assert_eq!(post(supervisor.address, CHAT, &ask("Hi", json!({}))).await.status(), 200);
+        let log = text(get(supervisor.address, "/v1/logs").await).await;
+        for line in ["listening on http://", "the model is loaded", "-> ready", "answered request=1"] {
+            assert!(log.contains(line), "{line} is not in\n{log}");
+        }
     });
 }

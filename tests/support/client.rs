@@ -45,6 +45,12 @@ pub async fn json(response: Response<Incoming>) -> Value {
     serde_json::from_slice(&body).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&body)))
 }
 
+/// The whole body as text.
+pub async fn text(response: Response<Incoming>) -> String {
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.into()).unwrap()
+}
+
 /// What one server-sent event carries.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sent {

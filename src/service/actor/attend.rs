@@ -121,6 +121,7 @@ impl<H: Hands> Actor<H> {
     fn health(&mut self, seat: Seat, health: Health) {
         if seat == Seat::Card {
             self.status.temperature_c = Some(health.temperature_c);
+            self.status.card_free_memory_bytes = Some(health.free_memory);
             self.happen(Event::Heat(health.temperature_c));
         }
     }
@@ -163,13 +164,24 @@ impl<H: Hands> Actor<H> {
         };
         let before = run.job.tokens();
         let failed = matches!(event, chat::Event::Failed(_));
+        if let chat::Event::Started(started) = event
+            && run.course.start(started)
+        {
+            self.parts.metrics.prompt(started.prompt_tokens, started.cached_tokens);
+        }
         let progress = run.job.take(event);
         let tokens = run.job.tokens();
         let previous = (tokens > before).then(|| run.token.replace(self.now)).flatten();
         self.status.counters.tokens += (tokens - before) as u64;
-        if let Some(previous) = previous.filter(|_| seat == Seat::Card) {
+        if tokens > before && run.course.token(self.now) {
+            self.parts.metrics.first_token(self.now.saturating_sub(run.job.arrived));
+        }
+        if let Some(previous) = previous {
             let time = self.now.saturating_sub(previous);
-            self.slow |= self.speed.token(time, self.parts.recovery.pace);
+            self.parts.metrics.token(time);
+            if seat == Seat::Card {
+                self.slow |= self.speed.token(time, self.parts.recovery.pace);
+            }
         }
         match progress {
             Ok(Progress::Goes) if tokens > before => self.happen(Event::Token(seat)),
@@ -182,6 +194,9 @@ impl<H: Hands> Actor<H> {
                 let ended = &mut self.status.counters;
                 *(if failed { &mut ended.failed } else { &mut ended.answered }) += 1;
                 ended.degraded += u64::from(seat == Seat::Cpu && !failed);
+                if let Some(answered) = run.course.end(run.job.arrived).filter(|_| !failed) {
+                    answered.remember(&mut self.status.answers);
+                }
             }
             Ok(Progress::Deserted) => {
                 let Some(run) = self.running.take() else { return };

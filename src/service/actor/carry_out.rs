@@ -108,6 +108,7 @@ impl<H: Hands> Actor<H> {
             }
             Note::Rung(rung, fault) => {
                 warn!(code = fault.code(), rung = %rung, "recovering: {}", rung.act());
+                self.parts.metrics.rung(rung, fault);
             }
             Note::RungFailed(rung, fault) => {
                 let cause = self.cause.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -117,6 +118,7 @@ impl<H: Hands> Actor<H> {
                 let by = rung.map_or_else(|| "itself".to_owned(), |rung| rung.to_string());
                 info!(code = fault.code(), rung = by, seconds = took.as_secs_f64(), "recovered by {by}");
                 self.status.counters.recoveries += 1;
+                self.parts.metrics.recovered(rung, fault, took);
             }
             Note::Resting { fault, wait } => {
                 let seconds = wait.as_secs();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::{Actor, Running};
+use super::{Actor, Course, Running};
 use crate::chat::RequestId;
 use crate::fault::{Failure, Fault};
 use crate::link::frame::Command;
@@ -201,7 +201,16 @@ impl<H: Hands> Actor<H> {
                 Some(run) => Some(run),
                 None => {
                     let job = self.queue.pop();
-                    job.map(|job| Running { job, seat, sent: false, since, token: None })
+                    job.inspect(|job| self.parts.metrics.dispatched(since.saturating_sub(job.arrived))).map(
+                        |job| Running {
+                            job,
+                            seat,
+                            sent: false,
+                            since,
+                            token: None,
+                            course: Course::default(),
+                        },
+                    )
                 }
             };
         }
@@ -222,6 +231,7 @@ impl<H: Hands> Actor<H> {
     /// nothing begins anew, one that is half told waits for the model that began it.
     fn set_aside(&mut self, mut run: Running) {
         if run.job.restart() {
+            run.course = Course::default();
             self.status.counters.restarted_answers += 1;
             self.running = Some(run);
         } else {

@@ -92,6 +92,7 @@ fn actor(
         beat: Box::new(|_| {}),
         worker: launch.worker.clone(),
         recovery: launch.recovery.clone(),
+        metrics: Default::default(),
     };
     (Actor::new(parts), status)
 }

@@ -1,0 +1,43 @@
+"""The appliance on an emulated machine, and a browser beside it."""
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "campaign"))
+
+import rig  # noqa: E402
+from browser import Browser  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def browser():
+    opened = Browser()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def appliance(tmp_path_factory):
+    running = rig.Appliance(tmp_path_factory.mktemp("appliance"))
+    running.wait_ready()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def slow_appliance(tmp_path_factory):
+    """One whose ladder keeps its real deadlines."""
+    running = rig.Appliance(tmp_path_factory.mktemp("slow"), real_time=True)
+    running.wait_ready()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def page(appliance, browser):
+    browser.look()
+    browser.open(appliance.base + "/")
+    yield browser
+    assert browser.complaints() == []
