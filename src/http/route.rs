@@ -9,14 +9,17 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tracing::{debug, warn};
 
 use super::body::{Body, response};
+use super::caller::Caller;
 use super::error::ApiError;
 use super::ollama::{self, reply::Form};
-use super::{Context, health, openai};
+use super::{Context, health, openai, vendor};
 use crate::sys::chance;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// On every response while the small model on the CPU answers.
 const DEGRADED: HeaderName = HeaderName::from_static("x-llm8850-degraded");
+/// On a response that tells a configured sentence instead of an error: the error's code.
+const SPOKEN: HeaderName = HeaderName::from_static("x-llm8850-fallback");
 const SERVER: &str = concat!("llm8850/", env!("CARGO_PKG_VERSION"));
 
 /// A resource.
@@ -25,7 +28,13 @@ enum Route {
     Live,
     Ready,
     Status,
-    Chat,
+    /// Of Azure's deployment, where one is named.
+    Chat(Option<String>),
+    Completions(Option<String>),
+    Responses,
+    /// An answer of the past.
+    Response,
+    Embeddings,
     Models,
     Model(String),
     Root,
@@ -34,23 +43,48 @@ enum Route {
     Loaded,
     Show,
     Version,
+    Pull,
+    /// What Ollama does with models, and this service does not.
+    Manage,
+    Delete,
+    Blob,
+    /// The vendor runtime's.
+    Reset,
+    Stop,
+    Polled,
 }
 
 const READ: &[Method] = &[Method::GET, Method::HEAD];
 const WRITE: &[Method] = &[Method::POST];
 const BOTH: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
+/// HEAD would do what it should only look at.
+const CALL: &[Method] = &[Method::GET, Method::POST];
+const BLOB: &[Method] = &[Method::HEAD, Method::POST];
+const DELETE: &[Method] = &[Method::DELETE];
+const ANY: &[Method] = &[Method::GET, Method::HEAD, Method::POST, Method::DELETE];
 
 impl Route {
     /// The resource at `path`; doubled and trailing slashes count once and not at all.
     fn of(path: &str) -> Option<Self> {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        Some(match parts.as_slice() {
+        // Azure has `/openai` before everything.
+        let parts = match parts.as_slice() {
+            ["openai", rest @ ..] if matches!(rest.first(), Some(&("v1" | "models" | "responses"))) => rest,
+            parts => parts,
+        };
+        Some(match parts {
             ["livez"] => Route::Live,
             ["readyz" | "health"] => Route::Ready,
             ["v1", "status"] => Route::Status,
-            ["v1", "chat", "completions"] | ["chat", "completions"] => Route::Chat,
+            ["v1", "chat", "completions"] | ["chat", "completions"] => Route::Chat(None),
+            ["openai", "deployments", name, "chat", "completions"] => Route::Chat(Some(unescape(name))),
+            ["v1", "completions"] | ["completions"] => Route::Completions(None),
+            ["openai", "deployments", name, "completions"] => Route::Completions(Some(unescape(name))),
+            ["v1", "responses"] | ["responses"] => Route::Responses,
+            ["v1", "responses", ..] | ["responses", ..] => Route::Response,
+            ["v1", "embeddings"] | ["openai", "deployments", _, "embeddings"] => Route::Embeddings,
             ["v1", "models"] | ["models"] => Route::Models,
-            ["v1", "models", id @ ..] => Route::Model(unescape(&id.join("/"))),
+            ["v1", "models", id @ ..] | ["models", id @ ..] => Route::Model(unescape(&id.join("/"))),
             [] => Route::Root,
             ["api", "chat"] => Route::Ollama(Form::Chat),
             ["api", "generate"] => Route::Ollama(Form::Generate),
@@ -58,14 +92,27 @@ impl Route {
             ["api", "ps"] => Route::Loaded,
             ["api", "show"] => Route::Show,
             ["api", "version"] => Route::Version,
+            ["api", "embed" | "embeddings"] => Route::Embeddings,
+            ["api", "pull"] => Route::Pull,
+            ["api", "copy" | "create" | "push"] => Route::Manage,
+            ["api", "delete"] => Route::Delete,
+            ["api", "blobs", _] => Route::Blob,
+            ["api", "reset"] => Route::Reset,
+            ["api", "stop"] => Route::Stop,
+            ["api", "generate_provider" | "content"] => Route::Polled,
             _ => return None,
         })
     }
 
     fn methods(&self) -> &'static [Method] {
         match self {
-            Route::Chat | Route::Ollama(_) | Route::Show => WRITE,
+            Route::Chat(_) | Route::Completions(_) | Route::Responses | Route::Embeddings => WRITE,
+            Route::Ollama(_) | Route::Show | Route::Pull | Route::Manage | Route::Reset => WRITE,
             Route::Root => BOTH,
+            Route::Stop | Route::Polled => CALL,
+            Route::Response => ANY,
+            Route::Delete => DELETE,
+            Route::Blob => BLOB,
             _ => READ,
         }
     }
@@ -100,14 +147,14 @@ fn unescape(text: &str) -> String {
 }
 
 /// Answers one request.
-pub async fn handle<B>(context: Arc<Context>, request: Request<B>) -> Response<Body>
+pub async fn handle<B>(context: Arc<Context>, caller: Caller, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let id = request_id(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = answer(&context, request).await;
+    let mut response = answer(&context, &caller, request).await;
     let status = response.status();
     // Who polls for readiness expects to be refused.
     let expected = matches!(path.as_str(), "/readyz" | "/health");
@@ -121,12 +168,15 @@ where
     if context.service.status().degraded {
         headers.insert(DEGRADED, HeaderValue::from_static("cpu"));
     }
+    if let Some(fault) = caller.spoken() {
+        headers.insert(SPOKEN, HeaderValue::from_static(fault.code()));
+    }
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
     response
 }
 
-async fn answer<B>(context: &Context, request: Request<B>) -> Response<Body>
+async fn answer<B>(context: &Arc<Context>, caller: &Caller, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -145,21 +195,42 @@ where
     if !route.methods().contains(&method) {
         return not_allowed(&method, route.methods(), tell);
     }
-    let body = request.into_body();
+    let body = match method {
+        Method::POST => context.read(request.into_body()).await,
+        _ => Ok(Bytes::new()),
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => return tell(error),
+    };
     let answered = match route {
         Route::Live => Ok(health::live()),
         Route::Ready => Ok(health::ready(context)),
         Route::Status => Ok(health::status(context)),
         Route::Models => Ok(openai::models::list(context)),
         Route::Model(id) => openai::models::get(context, &id),
-        Route::Chat => openai::chat::complete(context, body).await,
-        Route::Root if method == Method::POST => ollama::answer::answer(context, Form::Chat, body).await,
+        Route::Chat(deployment) => openai::chat::complete(context, caller, deployment, body).await,
+        Route::Completions(deployment) => {
+            openai::completions::complete(context, caller, deployment, body).await
+        }
+        Route::Responses => openai::responses::create(context, caller, body).await,
+        Route::Response => Err(openai::responses::forgotten()),
+        Route::Embeddings => Err(ollama::manage::no_embeddings()),
+        Route::Root if method == Method::POST => {
+            ollama::answer::answer(context, caller, Form::Chat, body).await
+        }
         Route::Root => Ok(ollama::models::running()),
-        Route::Ollama(form) => ollama::answer::answer(context, form, body).await,
+        Route::Ollama(form) => ollama::answer::answer(context, caller, form, body).await,
         Route::Tags => Ok(ollama::models::list(context)),
         Route::Loaded => Ok(ollama::models::loaded(context)),
-        Route::Show => ollama::models::show(context, body).await,
+        Route::Show => ollama::models::show(context, &body),
         Route::Version => Ok(ollama::models::version()),
+        Route::Pull => ollama::manage::pull(context, &body),
+        Route::Blob if method == Method::HEAD => Err(ollama::manage::no_blob()),
+        Route::Manage | Route::Delete | Route::Blob => Err(ollama::manage::refused()),
+        Route::Reset => vendor::control::reset(context, &body),
+        Route::Stop => Ok(vendor::control::stop(context)),
+        Route::Polled => vendor::polled::poll(context),
     };
     answered.unwrap_or_else(tell)
 }
@@ -181,7 +252,8 @@ fn preflight(asked: &HeaderMap) -> Response<Body> {
     let mut response = response(StatusCode::NO_CONTENT, "text/plain", "");
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_TYPE);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
+    headers
+        .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE, OPTIONS"));
     let allowed = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let allowed = allowed.unwrap_or(HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
@@ -205,9 +277,21 @@ mod tests {
     #[test]
     fn paths_lead_to_their_resources() {
         for (path, route) in [
-            ("/v1/chat/completions", Some(Route::Chat)),
-            ("//v1//chat/completions/", Some(Route::Chat)),
-            ("/chat/completions", Some(Route::Chat)),
+            ("/v1/chat/completions", Some(Route::Chat(None))),
+            ("//v1//chat/completions/", Some(Route::Chat(None))),
+            ("/chat/completions", Some(Route::Chat(None))),
+            ("/openai/v1/chat/completions", Some(Route::Chat(None))),
+            ("//openai/deployments/gpt%2D4/chat/completions", Some(Route::Chat(Some("gpt-4".into())))),
+            ("/openai/deployments/m/completions", Some(Route::Completions(Some("m".into())))),
+            ("/openai/deployments/m/nothing", None),
+            ("/openai/v1/models/m", Some(Route::Model("m".into()))),
+            ("/openai/models", Some(Route::Models)),
+            ("/openai", None),
+            ("/v1/completions", Some(Route::Completions(None))),
+            ("/v1/responses", Some(Route::Responses)),
+            ("/v1/responses/resp_1", Some(Route::Response)),
+            ("/v1/responses/resp_1/cancel", Some(Route::Response)),
+            ("/v1/embeddings", Some(Route::Embeddings)),
             ("/v1/models", Some(Route::Models)),
             ("/v1/models/a%2Fb%20c", Some(Route::Model("a/b c".into()))),
             ("/v1/models/org/name", Some(Route::Model("org/name".into()))),
@@ -225,8 +309,14 @@ mod tests {
             ("/api/ps", Some(Route::Loaded)),
             ("/api/show", Some(Route::Show)),
             ("/api/version", Some(Route::Version)),
+            ("/api/pull", Some(Route::Pull)),
+            ("/api/blobs/sha256:00", Some(Route::Blob)),
+            ("/api/embed", Some(Route::Embeddings)),
+            ("/api/stop", Some(Route::Stop)),
+            ("/api/reset", Some(Route::Reset)),
+            ("/api/generate_provider", Some(Route::Polled)),
             ("/api", None),
-            ("/api/pull", None),
+            ("/api/blobs", None),
             ("/v1", None),
             ("/v2/models", None),
         ] {

@@ -49,7 +49,7 @@ pub(super) fn on_stage(script: &str, change: impl FnOnce(&mut Settings), act: im
         let launch = Launch { program, ..Launch::new(&config, dir.path().join("config.toml")) };
         let (service, _) = Service::start(launch, settings, |_| {});
         let (stop, stopped) = watch::channel(false);
-        let ended = tokio::spawn(server.run(Arc::new(Context::new(service.clone())), stopped));
+        let ended = tokio::spawn(server.run(Arc::new(Context::new(service.clone(), &[])), stopped));
         act(Stage { address, service, stop, ended, _dir: dir }).await;
     });
 }

@@ -3,16 +3,14 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::Bytes;
-use hyper::body::Body as HttpBody;
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json as value};
 
 use super::answer::not_loaded;
-use crate::http::Context;
 use crate::http::body::{Body, json, response};
 use crate::http::error::ApiError;
 use crate::http::fields::{self, Fields, missing};
+use crate::http::{Context, names};
 use crate::service::Status;
 use crate::sys::calendar;
 
@@ -33,13 +31,25 @@ pub fn version() -> Response<Body> {
     json(StatusCode::OK, &value!({"version": SPOKEN, "llm8850": env!("CARGO_PKG_VERSION")}))
 }
 
-/// `/api/tags`: the loaded model; none until one is loaded.
+/// The name of the model that a request is about.
+pub(super) fn named<'a>(request: &Fields<'a>) -> Result<&'a str, ApiError> {
+    request.text("model")?.or(request.text("name")?).ok_or_else(|| missing("model"))
+}
+
+/// `/api/tags`: the loaded model, and once more under each alias; none until one is loaded.
 pub fn list(context: &Context) -> Response<Body> {
+    let aliases = context.service.settings().aliases;
     let mut model = entry(&context.service.status());
     if let Some(fields) = model.as_mut().and_then(Value::as_object_mut) {
         fields.insert("modified_at".into(), started(context).into());
     }
-    json(StatusCode::OK, &value!({"models": model.into_iter().collect::<Vec<_>>()}))
+    let by = |name: &String| {
+        let mut model = model.clone()?;
+        (model["name"], model["model"]) = (name.as_str().into(), name.as_str().into());
+        Some(model)
+    };
+    let models: Vec<Value> = model.clone().into_iter().chain(aliases.iter().filter_map(by)).collect();
+    json(StatusCode::OK, &value!({"models": models}))
 }
 
 /// `/api/ps`: the same, and where it is.
@@ -58,16 +68,11 @@ pub fn loaded(context: &Context) -> Response<Body> {
 /// `/api/show`: the loaded model, by whatever name, as requests are answered by it.
 ///
 /// # Errors
-/// 400 where no model is named, 503 where none is loaded.
-pub async fn show<B>(context: &Context, body: B) -> Result<Response<Body>, ApiError>
-where
-    B: HttpBody<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let limits = context.service.settings().limits;
-    let body = fields::json(&context.bodies.read(body, limits.body_bytes, limits.body_s.0).await?)?;
-    let request = Fields::root(&body)?;
-    request.text("model")?.or(request.text("name")?).ok_or_else(|| missing("model"))?;
+/// 400 where no model is named, 404 where it is not this one and that matters, 503 where none is
+/// loaded.
+pub fn show(context: &Context, body: &[u8]) -> Result<Response<Body>, ApiError> {
+    let body = fields::json(body)?;
+    names::admit(context, named(&Fields::root(&body)?)?)?;
     let model = context.service.status().model.ok_or_else(not_loaded)?;
     let abilities: &[&str] = if model.thinks { &["completion", "thinking"] } else { &["completion"] };
     Ok(json(
@@ -107,7 +112,7 @@ fn details() -> Value {
 }
 
 /// As long as Ollama's, and another for another model.
-fn digest(fingerprint: &str) -> String {
+pub(super) fn digest(fingerprint: &str) -> String {
     let part = |number: u8| {
         let mut hasher = DefaultHasher::new();
         (number, fingerprint).hash(&mut hasher);

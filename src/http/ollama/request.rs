@@ -22,6 +22,8 @@ pub struct Asked {
     pub request: Option<Request>,
     /// One JSON object a line instead of one altogether.
     pub stream: bool,
+    /// A prompt alone: it continues the resident conversation, where there is one.
+    pub continues: bool,
 }
 
 /// Parses a body. At most `messages` messages are taken.
@@ -42,7 +44,8 @@ pub fn parse(form: Form, body: &[u8], messages: usize) -> Result<Asked, ApiError
     let (sampling, limits) = options.as_ref().map_or(Ok(Default::default()), read_options)?;
     let (think, logprobs) = (think(&fields)?, sampling::logprobs(&fields)?);
     let request = input.map(|input| Request { input, sampling, limits, think, logprobs, buffered: !stream });
-    Ok(Asked { model: model.into(), request, stream })
+    let continues = form == Form::Generate && !self_contained(&fields)?;
+    Ok(Asked { model: model.into(), request, stream, continues })
 }
 
 fn refuse_unsupported(fields: &Fields<'_>, model: &str) -> Result<(), ApiError> {
@@ -93,6 +96,14 @@ fn read_message(fields: &Fields<'_>) -> Result<Message, ApiError> {
         tool_calls: message::tool_calls(fields)?,
         tool_call_id: owned("tool_call_id")?,
     })
+}
+
+/// Whether a prompt brings what comes before it along, or wants nothing there.
+fn self_contained(fields: &Fields<'_>) -> Result<bool, ApiError> {
+    let system = fields.text("system")?.is_some_and(|system| !system.is_empty());
+    let context =
+        fields.get("context").is_some_and(|context| context.as_array().is_none_or(|all| !all.is_empty()));
+    Ok(system || context || fields.flag("raw")?.unwrap_or(false))
 }
 
 /// A prompt, and what comes before it; the old `context` is ignored.

@@ -25,13 +25,13 @@ pub const FINGERPRINT: &str = concat!("llm8850-", env!("CARGO_PKG_VERSION"));
 pub struct Completion<'a> {
     #[serde(flatten)]
     pub head: &'a Head,
-    pub choices: [Choice; 1],
+    pub choices: Vec<Choice>,
     pub usage: UsageReply,
 }
 
 #[derive(Debug, Serialize)]
 pub struct Choice {
-    pub index: u32,
+    pub index: usize,
     pub message: MessageReply,
     /// Null unless asked for.
     pub logprobs: Option<LogprobsReply>,
@@ -62,7 +62,7 @@ pub struct Chunk<'a> {
 
 #[derive(Debug, Serialize)]
 pub struct ChunkChoice {
-    pub index: u32,
+    pub index: usize,
     pub delta: DeltaReply,
     pub logprobs: Option<LogprobsReply>,
     pub finish_reason: Option<&'static str>,
