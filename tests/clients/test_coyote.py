@@ -1,5 +1,6 @@
 """The first client, coyote_interactive: what it sends to each of its three back ends, turn for turn."""
 
+import itertools
 import json
 
 import openai
@@ -85,14 +86,13 @@ def test_azure(appliance):
     assert sum(cached) > TURNS / 2, "most turns find their beginning on the card"
 
 
-@pytest.mark.parametrize("path", ["/api/chat", ""])
-def test_ollama(appliance, path):
-    # The full URL is a setting; its guides name only host and port.
-    turns = iter(range(10**6))
+def test_ollama(appliance):
+    # The URL is a setting: normally with the path, in its guides only host and port.
+    urls = itertools.cycle([appliance.second + "/api/chat", appliance.second])
 
     def ask(messages):
         reply = requests.post(
-            appliance.second + path,
+            next(urls),
             json={
                 "model": "llama3.2:3b",
                 "think": False,
@@ -112,13 +112,11 @@ def test_ollama(appliance, path):
         )
         # It never looks at the status.
         answer = reply.json()
-        next(turns)
         assert answer["done"] is True and answer["eval_count"] <= 100
         assert not set("#[") & set(answer["message"]["content"])
         return answer["message"]["content"], answer["prompt_eval_count"]
 
     ever_growing(ask)
-    assert next(turns) == TURNS
 
 
 class Resident:

@@ -9,7 +9,7 @@ use serde_json::{Value, json as value};
 use super::answer::not_loaded;
 use crate::http::body::{Body, json, response};
 use crate::http::error::ApiError;
-use crate::http::fields::{self, Fields, missing};
+use crate::http::fields::{self, Fields, missing, set};
 use crate::http::{Context, names};
 use crate::service::Status;
 use crate::sys::calendar;
@@ -40,12 +40,12 @@ pub(super) fn named<'a>(request: &Fields<'a>) -> Result<&'a str, ApiError> {
 pub fn list(context: &Context) -> Response<Body> {
     let aliases = context.service.settings().aliases;
     let mut model = entry(&context.service.status());
-    if let Some(fields) = model.as_mut().and_then(Value::as_object_mut) {
-        fields.insert("modified_at".into(), started(context).into());
+    if let Some(model) = &mut model {
+        set(model, "modified_at", started(context));
     }
     let by = |name: &String| {
         let mut model = model.clone()?;
-        (model["name"], model["model"]) = (name.as_str().into(), name.as_str().into());
+        ["name", "model"].iter().for_each(|key| set(&mut model, key, name.as_str()));
         Some(model)
     };
     let models: Vec<Value> = model.clone().into_iter().chain(aliases.iter().filter_map(by)).collect();
@@ -56,11 +56,10 @@ pub fn list(context: &Context) -> Response<Body> {
 pub fn loaded(context: &Context) -> Response<Body> {
     let status = context.service.status();
     let mut model = entry(&status);
-    if let Some((fields, info)) = model.as_mut().and_then(Value::as_object_mut).zip(status.model.as_ref()) {
-        fields.insert("expires_at".into(), FOR_EVER.into());
-        let on_card = if status.degraded { 0 } else { info.card_memory_bytes };
-        fields.insert("size_vram".into(), on_card.into());
-        fields.insert("context_length".into(), info.context.into());
+    if let Some((model, info)) = model.as_mut().zip(status.model.as_ref()) {
+        set(model, "expires_at", FOR_EVER);
+        set(model, "size_vram", if status.degraded { 0 } else { info.card_memory_bytes });
+        set(model, "context_length", info.context);
     }
     json(StatusCode::OK, &value!({"models": model.into_iter().collect::<Vec<_>>()}))
 }

@@ -16,7 +16,7 @@ use crate::http::body::{Body, json};
 use crate::http::caller::Caller;
 use crate::http::choices::Choices;
 use crate::http::error::ApiError;
-use crate::http::fields::{self, Fields, missing};
+use crate::http::fields::{self, Fields, missing, set};
 use crate::http::sampling;
 
 /// The answer that is polled.
@@ -64,7 +64,8 @@ impl Drop for Running {
 /// Whether a body of `/api/generate` is in the runtime's own form.
 pub fn is_meant(context: &Context, body: &[u8]) -> bool {
     context.service.settings().resident.polled
-        && serde_json::from_slice(body).is_ok_and(|body: Value| body.is_object() && body["model"].is_null())
+        && serde_json::from_slice(body)
+            .is_ok_and(|body: Value| body.is_object() && body.get("model").is_none_or(Value::is_null))
 }
 
 /// Begins an answer that continues the resident conversation.
@@ -96,7 +97,7 @@ pub fn poll(context: &Context) -> Result<Response<Body>, ApiError> {
     context.polled.0.send_if_modified(|answer| {
         reply = value!({"response": mem::take(&mut answer.text), "done": !answer.running});
         if let Some(error) = answer.error.as_ref().filter(|_| !answer.running) {
-            reply["error"] = error.as_str().into();
+            set(&mut reply, "error", error.as_str());
         }
         false
     });

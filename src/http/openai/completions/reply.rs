@@ -1,7 +1,8 @@
 //! Answers in the older shape, `text_completion`.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use crate::http::answer::TokenReply;
 use crate::http::openai::reply::{Head, UsageReply};
@@ -33,7 +34,7 @@ pub struct Logprobs {
     tokens: Vec<String>,
     token_logprobs: Vec<f32>,
     /// The alternatives and the token itself.
-    top_logprobs: Vec<Map<String, Value>>,
+    top_logprobs: Vec<BTreeMap<String, f32>>,
     /// Where each token begins, in characters of the answer.
     text_offset: Vec<usize>,
 }
@@ -43,9 +44,9 @@ impl Logprobs {
     pub fn new(tokens: Vec<TokenReply>, offset: &mut usize) -> Self {
         let mut lists = Self::default();
         for TokenReply { chosen, top_logprobs } in tokens {
-            let all = top_logprobs.into_iter().map(|other| (other.token, other.logprob.into()));
-            let mut top: Map<String, Value> = all.collect();
-            top.insert(chosen.token.clone(), chosen.logprob.into());
+            let mut top: BTreeMap<String, f32> =
+                top_logprobs.into_iter().map(|other| (other.token, other.logprob)).collect();
+            top.insert(chosen.token.clone(), chosen.logprob);
             lists.top_logprobs.push(top);
             lists.text_offset.push(*offset);
             *offset += chosen.token.chars().count();

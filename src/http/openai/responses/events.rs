@@ -4,10 +4,11 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::reply::{Reply, text_part, thought_part};
+use super::reply::{Reply, status, text_part, thought_part};
 use crate::chat::{Delta, Done, Token};
 use crate::http::answer::Script;
 use crate::http::error::ApiError;
+use crate::http::fields::set;
 use crate::http::openai::chat::KEEP_ALIVE;
 
 /// Which item of the output is open.
@@ -36,8 +37,8 @@ impl Events {
     }
 
     fn event(&mut self, kind: &str, mut body: Value) {
-        body["type"] = kind.into();
-        body["sequence_number"] = self.number.into();
+        set(&mut body, "type", kind);
+        set(&mut body, "sequence_number", self.number);
         self.number += 1;
         self.out.extend_from_slice(format!("event: {kind}\ndata: {body}\n\n").as_bytes());
     }
@@ -61,7 +62,7 @@ impl Events {
         let mut body = json!({"item_id": item, "output_index": index, "content_index": 0, key: value});
         // The schema wants it, of messages' text only.
         if kind.starts_with("response.output_text") {
-            body["logprobs"] = json!([]);
+            set(&mut body, "logprobs", json!([]));
         }
         self.event(kind, body);
     }
@@ -138,13 +139,13 @@ impl Script for Events {
     fn end(&mut self, _: usize, mut done: Done) -> Option<Bytes> {
         self.say(std::mem::take(&mut done.tail));
         let response = self.reply.ended(&self.said, &done);
-        let status = response["status"].as_str().unwrap_or_default().to_owned();
+        let status = status(done.finish);
         // There is always a message, though it may be empty.
         if self.open != Open::Message {
             self.end_item("completed");
             self.begin_item(Open::Message);
         }
-        self.end_item(&status);
+        self.end_item(status);
         self.event(&format!("response.{status}"), json!({"response": response}));
         self.sent()
     }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::request::Told;
 use crate::chat::{Delta, Done, Finish, Sampling, Usage};
 use crate::http::error::ApiError;
+use crate::http::fields::set;
 use crate::http::unix_time;
 use crate::sys::chance;
 
@@ -42,12 +43,12 @@ impl Reply {
             "safety_identifier": null,
             "service_tier": "default",
             "store": false,
-            "temperature": sampling.temperature,
+            "temperature": sampling.temperature.map(decimal),
             "text": {"format": {"type": "text"}},
             "tool_choice": "auto",
             "tools": [],
             "top_logprobs": 0,
-            "top_p": sampling.top_p,
+            "top_p": sampling.top_p.map(decimal),
             // The oldest turns go where there are too many.
             "truncation": "auto",
             "usage": null,
@@ -63,28 +64,27 @@ impl Reply {
 
     /// As it is when all is said.
     pub fn ended(&self, said: &Delta, done: &Done) -> Value {
-        let (status, details) = match done.finish {
-            Finish::Length => ("incomplete", json!({"reason": "max_output_tokens"})),
-            Finish::Stop | Finish::Cancelled => ("completed", Value::Null),
-        };
+        let status = status(done.finish);
         let mut reply = self.base.clone();
         let mut output = Vec::new();
         if !said.reasoning.is_empty() {
             output.push(self.thought(&said.reasoning, "completed"));
         }
         output.push(self.said(Some(&said.content), status));
-        reply["status"] = status.into();
-        reply["incomplete_details"] = details;
-        reply["output"] = output.into();
-        reply["usage"] = usage(done.usage);
+        if done.finish == Finish::Length {
+            set(&mut reply, "incomplete_details", json!({"reason": "max_output_tokens"}));
+        }
+        set(&mut reply, "status", status);
+        set(&mut reply, "output", output);
+        set(&mut reply, "usage", usage(done.usage));
         reply
     }
 
     /// As it is when it failed.
     pub fn failed(&self, error: &ApiError) -> Value {
         let mut reply = self.base.clone();
-        reply["status"] = "failed".into();
-        reply["error"] = json!({"code": "server_error", "message": error.message});
+        set(&mut reply, "status", "failed");
+        set(&mut reply, "error", json!({"code": "server_error", "message": error.message}));
         reply
     }
 
@@ -103,6 +103,14 @@ impl Reply {
     }
 }
 
+/// What has become of an answer, in the interface's word.
+pub fn status(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Length => "incomplete",
+        Finish::Stop | Finish::Cancelled => "completed",
+    }
+}
+
 /// A part of a message.
 pub fn text_part(text: &str) -> Value {
     json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
@@ -111,6 +119,11 @@ pub fn text_part(text: &str) -> Value {
 /// A part of the reasoning.
 pub fn thought_part(text: &str) -> Value {
     json!({"type": "reasoning_text", "text": text})
+}
+
+/// As it was written: 0.9 and not 0.8999999761581421.
+fn decimal(number: f32) -> Option<f64> {
+    number.to_string().parse().ok()
 }
 
 fn usage(usage: Usage) -> Value {

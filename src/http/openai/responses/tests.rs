@@ -119,7 +119,7 @@ fn a_whole_answer_and_a_streamed_one_say_the_same() {
             assert_eq!((&answer["object"], &answer["status"]), (&json!("response"), &json!("incomplete")));
             assert_eq!(answer["incomplete_details"]["reason"], "max_output_tokens");
             assert_eq!((&answer["model"], &answer["metadata"]["a"]), (&json!("formula"), &json!("b")));
-            assert_eq!((&answer["store"], &answer["temperature"]), (&json!(false), &json!(0.9f32)));
+            assert_eq!((&answer["store"], &answer["temperature"]), (&json!(false), &json!(0.9)));
             let message = &answer["output"][0];
             assert_eq!((&message["type"], &message["role"]), (&json!("message"), &json!("assistant")));
             assert_eq!(message["content"][0]["text"], scripted::text(7, 12));
