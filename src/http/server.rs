@@ -59,19 +59,17 @@ impl Server {
             };
             match listener {
                 Ok(socket) => listeners.push(Listener { named: *address, socket }),
-                Err(e) if is_ollamas(*address, &e) && addresses.len() > 1 => {
-                    let failure = Failure::new(
-                        Fault::Config,
-                        format!(
-                            "server.listen: {address} is in use, as Ollama uses it: stop that program, or take \
-                         the address out; the others are listened on"
-                        ),
-                    );
+                Err(e) if is_ollamas(*address, &e) => {
+                    let what = "is in use, probably by Ollama: stop that, or take the address out";
+                    let failure = Failure::new(Fault::Config, format!("server.listen: {address} {what}"));
                     error!(code = failure.fault.code(), "{failure}");
                     unbound.push(failure.to_string());
                 }
                 Err(e) => return Err(failed(e)),
             }
+        }
+        if listeners.is_empty() {
+            return Err(Failure::new(Fault::Config, unbound.join("; ")));
         }
         // No longer configured: closed here, and there.
         kept.iter().for_each(|kept| sockets::forget(&kept.name));
@@ -222,7 +220,7 @@ mod tests {
             "{told}"
         );
         let alone = Server::bind(&[taken], Limits::default()).await.err().unwrap();
-        assert_eq!(alone.fault, Fault::Config);
+        assert!(alone.fault == Fault::Config && alone.detail.contains("127.77.88.50:11434"), "{alone}");
         let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let _other = std::net::TcpListener::bind(other).unwrap();
         assert!(Server::bind(&[free, other], Limits::default()).await.is_err(), "that is nobody's own port");
