@@ -11,7 +11,8 @@ VENV    := $(BUILD)/venv
 # What `make run` serves: MODEL=file.gguf packs that file, MODEL_DIR=dir takes a model directory as it is.
 MODEL     ?=
 MODEL_DIR ?=
-LISTEN    ?= 127.0.0.1:8000
+# Addresses, separated by blanks. The second is Ollama's, where its clients look.
+LISTEN    ?= 127.0.0.1:8000 127.0.0.1:11434
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
@@ -30,11 +31,12 @@ build: setup ## Build supervisor, worker, emulator and axmodel-pack
 model: build ## Fetch and pack the demo model (SmolLM2-135M-Instruct, Apache-2.0)
 	@scripts/demo-model $(OUT)/axmodel-pack $(DEMO)
 
-run: build ## Answer chat requests here: MODEL=file.gguf, MODEL_DIR=dir, LISTEN=addr:port, RUNTIME=lib.so
+run: build ## Answer chat requests here: MODEL=file.gguf, MODEL_DIR=dir, LISTEN="addr:port …", RUNTIME=lib.so
 	@if [ -z "$(MODEL)$(MODEL_DIR)" ]; then $(MAKE) --no-print-directory model; fi
 	@scripts/run --listen "$(LISTEN)" --runtime "$(RUNTIME)" --gguf "$(MODEL)" --model-dir "$(or $(MODEL_DIR),$(if $(MODEL),,$(DEMO)))"
 
-test: test-rust test-campaign test-clients test-openapi test-page-here ## Run every test
+# The clients last: their runner's closing lines end the whole.
+test: test-rust test-campaign test-openapi test-page-here test-clients ## Run every test
 
 # Building through `cargo test` also makes the programs: one build, not two.
 test-build: setup

@@ -64,7 +64,7 @@ async fn serve(config: Config, settings: Settings, path: &Path, log: &LogControl
 
     let server = Server::bind(&config.server.listen, config.limits.clone()).await?;
     let launch = Launch::new(&config, path.into());
-    let config_error = !settings.problems.is_empty();
+    let config_error = !settings.problems.is_empty() || !server.unbound().is_empty();
     let (looks, seen) = watch::channel(Look::default());
     let mut notifier = Notifier::from_environment();
     let beat = move |status: &Status| {
@@ -78,8 +78,8 @@ async fn serve(config: Config, settings: Settings, path: &Path, log: &LogControl
     tokio::spawn(lights::run(config.lights.clone(), root, seen));
     let addresses: Vec<String> = server.addresses().iter().map(|a| format!("http://{a}")).collect();
     let (stop, stopped) = watch::channel(false);
-    let serving =
-        tokio::spawn(server.run(Arc::new(Context::new(service.clone(), path, log.recent())), stopped));
+    let context = Context::new(service.clone(), path, log.recent(), server.unbound());
+    let serving = tokio::spawn(server.run(Arc::new(context), stopped));
     info!("listening on {}", addresses.join(", "));
     notify::ready();
 
@@ -105,7 +105,7 @@ fn reload(service: &Service, started: &Config, path: &Path, log: &LogControl) {
     let (config, problems) = Config::load(path);
     if problems.is_empty() {
         if config.needs_restart(started) {
-            warn!("changes outside [defaults], [limits] and [log] take effect at the next start");
+            warn!("some changes take effect at the next start: docs/configuration.md tells which");
         }
         log.set(config.log.level);
         service.reload(Settings::new(&config, &[]));

@@ -34,6 +34,18 @@ pub struct CallPiece {
 }
 
 impl Delta {
+    /// Adds what came next.
+    pub fn append(&mut self, more: Delta) {
+        self.content.push_str(&more.content);
+        self.reasoning.push_str(&more.reasoning);
+        for piece in more.calls {
+            match self.calls.last_mut().filter(|call| call.index == piece.index) {
+                Some(call) => call.arguments.push_str(&piece.arguments),
+                None => self.calls.push(piece),
+            }
+        }
+    }
+
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.content.is_empty() && self.reasoning.is_empty() && self.calls.is_empty()

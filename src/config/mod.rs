@@ -12,6 +12,7 @@ mod log;
 mod model;
 mod problem;
 mod recovery;
+mod resident;
 mod section;
 mod server;
 mod units;
@@ -28,7 +29,8 @@ pub use log::{Level, Log};
 pub use model::Model;
 pub use problem::Problem;
 pub use recovery::Recovery;
-pub use server::Server;
+pub use resident::Resident;
+pub use server::{Server, SpokenFallback, UnknownModel};
 pub use units::Seconds;
 pub use worker::{PathChoice, Worker};
 
@@ -45,6 +47,7 @@ pub struct Config {
     pub model: Model,
     pub defaults: Defaults,
     pub limits: Limits,
+    pub resident: Resident,
     pub recovery: Recovery,
     pub fallback: Fallback,
     pub lights: Lights,
@@ -74,6 +77,7 @@ impl Config {
             model: document.take(&mut findings),
             defaults: document.take(&mut findings),
             limits: document.take(&mut findings),
+            resident: document.take(&mut findings),
             recovery: document.take(&mut findings),
             fallback: document.take(&mut findings),
             lights: document.take(&mut findings),
@@ -100,7 +104,10 @@ impl Config {
         let adopt = |config: &Self| Self {
             defaults: Defaults::default(),
             limits: Limits::default(),
+            resident: Resident::default(),
             log: Log::default(),
+            server: Server { listen: config.server.listen.clone(), ..Server::default() },
+            model: Model { aliases: Vec::new(), ..config.model.clone() },
             ..config.clone()
         };
         adopt(self) != adopt(started)

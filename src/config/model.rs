@@ -12,6 +12,8 @@ pub struct Model {
     pub dir: PathBuf,
     /// The name clients see; the directory's name where none is given.
     pub name: Option<String>,
+    /// Further names the model is asked for by.
+    pub aliases: Vec<String>,
     /// Use at most this many tokens of the model's context.
     pub context: Option<u32>,
     /// Describes packages that bring no `config.json` of their own.
@@ -20,7 +22,16 @@ pub struct Model {
 
 impl Default for Model {
     fn default() -> Self {
-        Self { dir: "/var/lib/llm8850/model".into(), name: None, context: None, descriptor: None }
+        let dir = "/var/lib/llm8850/model".into();
+        Self { dir, name: None, aliases: Vec::new(), context: None, descriptor: None }
+    }
+}
+
+impl Model {
+    /// Its name.
+    pub fn name(&self) -> Option<String> {
+        let of_directory = || self.dir.file_name().map(|name| name.to_string_lossy().into_owned());
+        self.name.clone().or_else(of_directory)
     }
 }
 
@@ -35,6 +46,10 @@ impl Section for Model {
         if self.name.as_deref() == Some("") {
             findings.wrong("name", "is empty: give a name, or leave it out");
             self.name = None;
+        }
+        if self.aliases.iter().any(String::is_empty) {
+            findings.wrong("aliases", "has an empty name: leave that out");
+            self.aliases.retain(|alias| !alias.is_empty());
         }
         findings.optional("context", &mut self.context, 16..=1 << 20);
     }

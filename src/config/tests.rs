@@ -22,6 +22,10 @@ fn every_section_is_read() {
     let text = r#"
         [server]
         listen = ["0.0.0.0:8000", "[::1]:8001"]
+        unknown_model = "refuse"
+        [[server.spoken_fallback]]
+        listen = "[::1]:8001"
+        text = "One moment."
         [worker]
         program = "/opt/worker"
         runtime = "./libaxcl_rt.so"
@@ -31,6 +35,7 @@ fn every_section_is_read() {
         call_s = 2.5
         [model]
         dir = "models/small"
+        aliases = ["gpt-4o"]
         context = 512
         [model.descriptor]
         layers = 30
@@ -40,12 +45,20 @@ fn every_section_is_read() {
         [limits]
         overflow = "error"
         queue = 0
+        [resident]
+        max_tokens = 60
+        polled = true
         [log]
         level = "debug"
     "#;
     let (config, problems) = Config::parse(text, Path::new("c.toml"));
     assert_eq!(problems, vec![]);
     assert_eq!(config.server.listen.len(), 2);
+    assert_eq!(config.server.unknown_model, UnknownModel::Refuse);
+    let sentence = |address: &str| config.server.sentence(address.parse().unwrap());
+    assert_eq!((sentence("[::1]:8001"), sentence("0.0.0.0:8000")), (Some("One moment."), None));
+    assert_eq!((config.model.name().as_deref(), config.model.aliases.len()), (Some("small"), 1));
+    assert!(config.resident.polled && config.resident.max_tokens == 60);
     assert_eq!(config.worker.path, PathChoice::CopySaving);
     assert_eq!(config.worker.call_s.0.as_millis(), 2500);
     assert_eq!(config.worker.env.get("AXCL_EMULATOR").map(String::as_str), Some("x"));
@@ -92,6 +105,39 @@ fn a_wrong_key_leaves_the_others_of_its_section_in_force() {
     assert_eq!(problems.len(), 1);
     assert_eq!((config.limits.queue, config.limits.hold_s), (3, Seconds::new(7)));
     assert_eq!(config.limits.messages, Limits::default().messages);
+}
+
+#[test]
+fn a_spoken_fallback_needs_an_address_that_is_listened_on_and_a_text() {
+    let text = "\
+[server]
+listen = [\"127.0.0.1:8000\"]
+[[server.spoken_fallback]]
+listen = \"127.0.0.1:8001\"
+text = \"Hm.\"
+[[server.spoken_fallback]]
+listen = \"127.0.0.1:8000\"
+text = \" \"
+";
+    let found = problems(text);
+    assert!(found[0].contains("127.0.0.1:8001, which is not in `server.listen`"), "{found:#?}");
+    assert!(found[1].contains("has no `text`"), "{found:#?}");
+    let (config, _) = Config::parse(text, Path::new("c.toml"));
+    assert_eq!((config.server.listen.len(), config.server.spoken_fallback.len()), (1, 0));
+}
+
+#[test]
+fn only_what_needs_a_restart_asks_for_one() {
+    let config = |text: &str| Config::parse(text, Path::new("c.toml")).0;
+    let started = config("");
+    for text in
+        ["[server]\nunknown_model = \"refuse\"", "[model]\naliases = [\"a\"]", "[resident]\npolled = true"]
+    {
+        assert!(!config(text).needs_restart(&started), "{text}");
+    }
+    for text in ["[server]\nlisten = [\"127.0.0.1:1\"]", "[model]\nname = \"a\"", "[worker]\ndevice = 1"] {
+        assert!(config(text).needs_restart(&started), "{text}");
+    }
 }
 
 #[test]

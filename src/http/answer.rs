@@ -11,17 +11,17 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::body::{Body, Pieces};
+use super::choices::Choices;
 use super::error::ApiError;
 use super::tally::Ending;
 use crate::chat::{Delta, Done, Event, Finish, Token, TokenChoice, TokenLogprobs};
 use crate::fault::{Failure, Fault};
 use crate::metrics::Outcome;
-use crate::service::Ticket;
 
 /// Pieces made ahead of the connection.
 const AHEAD: usize = 16;
 
-/// A whole answer.
+/// A whole answer, or one choice of it.
 pub struct Whole {
     pub said: Delta,
     /// Empty unless asked for.
@@ -30,54 +30,69 @@ pub struct Whole {
     pub done: Done,
 }
 
-/// Collects an answer.
+/// Collects every choice of an answer.
 ///
 /// # Errors
 /// What the request failed with.
-pub async fn collect(mut ticket: Ticket) -> Result<Whole, ApiError> {
-    let (mut said, mut logprobs) = (Delta::default(), Vec::new());
-    while let Some(event) = ticket.next().await {
+pub async fn collect(mut choices: Choices) -> Result<Vec<Whole>, ApiError> {
+    let mut parts = Vec::new();
+    parts.resize_with(choices.count(), || (Delta::default(), Vec::new(), None));
+    while let Some((index, event)) = choices.next().await {
+        let Some((said, logprobs, end)) = parts.get_mut(index) else { continue };
         match event {
             Event::Started(_) => {}
-            Event::Restart => (said, logprobs) = Default::default(),
+            Event::Restart => (*said, *logprobs) = Default::default(),
             Event::Token(token) => {
-                append(&mut said, &token.delta);
+                said.append(token.delta);
                 logprobs.extend(token.logprobs.map(TokenReply::from));
             }
-            Event::Done(done) => {
-                append(&mut said, &done.tail);
-                return Ok(Whole { said, logprobs, done });
+            Event::Done(mut done) => {
+                said.append(std::mem::take(&mut done.tail));
+                *end = Some(done);
             }
             Event::Failed(failure) => return Err(failure.into()),
         }
     }
-    Err(Failure::new(Fault::Internal, "an answer had no end").into())
+    let whole = |(said, logprobs, done): (_, _, Option<Done>)| {
+        Ok(Whole { said, logprobs, done: done.ok_or_else(endless)? })
+    };
+    parts.into_iter().map(whole).collect()
 }
 
-fn append(said: &mut Delta, more: &Delta) {
-    said.content.push_str(&more.content);
-    said.reasoning.push_str(&more.reasoning);
+/// Collects an answer of one choice.
+///
+/// # Errors
+/// What the request failed with.
+pub async fn collect_one(choices: Choices) -> Result<Whole, ApiError> {
+    collect(choices).await?.pop().ok_or_else(endless)
 }
 
-/// How a dialect writes the pieces of a streamed answer.
+fn endless() -> ApiError {
+    Failure::new(Fault::Internal, "an answer had no end").into()
+}
+
+/// How a dialect writes the pieces of a streamed answer. Choices are counted from 0.
 pub trait Script: Send + 'static {
     /// The stream's content type.
     const KIND: &'static str;
 
     /// What comes before the answer.
-    fn begin(&self) -> Option<Bytes>;
+    fn begin(&mut self) -> Option<Bytes>;
 
     /// A token, where it has something to tell.
-    fn token(&self, token: Token) -> Option<Bytes>;
+    fn token(&mut self, choice: usize, token: Token) -> Option<Bytes>;
 
-    /// The end of an answer.
-    fn end(&self, done: Done) -> Bytes;
+    /// The end of a choice.
+    fn end(&mut self, choice: usize, done: Done) -> Option<Bytes>;
+
+    /// What comes after the last choice's end.
+    fn close(&mut self) -> Option<Bytes>;
 
     /// The end of a stream whose answer failed; clients must not take it for an answer's end.
-    fn failure(&self, error: &ApiError) -> Bytes;
+    fn failure(&mut self, error: &ApiError) -> Bytes;
 
     /// What clients ignore: it keeps a silent connection alive.
-    fn idle(&self) -> Bytes;
+    fn idle(&mut self) -> Bytes;
 }
 
 /// Begins a stream. The response's head is withheld until the answer begins, so that
@@ -86,16 +101,18 @@ pub trait Script: Send + 'static {
 /// # Errors
 /// What the request failed with before its answer began.
 pub async fn stream<S: Script>(
-    mut ticket: Ticket,
+    mut choices: Choices,
     script: S,
     keepalive: Duration,
 ) -> Result<Response<Body>, ApiError> {
-    if let Ok(Some(Event::Failed(failure))) = timeout(keepalive, ticket.next()).await {
-        return Err(failure.into());
-    }
+    let first = match timeout(keepalive, choices.next()).await {
+        Ok(Some((_, Event::Failed(failure)))) => return Err(failure.into()),
+        Ok(first) => first,
+        Err(_) => None,
+    };
     let (pieces, body) = mpsc::channel(AHEAD);
     let ending = Ending::default();
-    tokio::spawn(pump(ticket, script, pieces, keepalive, ending.clone()));
+    tokio::spawn(pump(first, choices, script, pieces, keepalive, ending.clone()));
     let mut response = Response::new(Pieces(body).boxed_unsync());
     response.extensions_mut().insert(ending);
     let headers = response.headers_mut();
@@ -108,33 +125,42 @@ pub async fn stream<S: Script>(
 
 /// Carries events to the connection until either side ends.
 async fn pump<S: Script>(
-    mut ticket: Ticket,
-    script: S,
+    mut first: Option<(usize, Event)>,
+    mut choices: Choices,
+    mut script: S,
     pieces: mpsc::Sender<Bytes>,
     keepalive: Duration,
     ending: Ending,
 ) {
     let mut piece = script.begin();
+    let mut last = false;
     loop {
         if let Some(piece) = piece
             && pieces.send(piece).await.is_err()
         {
             return;
         }
-        let event = tokio::select! {
-            () = pieces.closed() => return,
-            event = timeout(keepalive, ticket.next()) => event,
+        if last {
+            return;
+        }
+        let event = match first.take() {
+            Some(first) => Ok(Some(first)),
+            None => tokio::select! {
+                () = pieces.closed() => return,
+                event = timeout(keepalive, choices.next()) => event,
+            },
         };
+        last = matches!(&event, Ok(None | Some((_, Event::Failed(_)))));
         piece = match event {
             Err(_) => Some(script.idle()),
-            Ok(None) => return,
-            Ok(Some(Event::Started(_) | Event::Restart)) => None,
-            Ok(Some(Event::Token(token))) => script.token(token),
-            Ok(Some(Event::Done(done))) => {
+            Ok(None) => {
                 ending.is(Outcome::Answered);
-                Some(script.end(done))
+                script.close()
             }
-            Ok(Some(Event::Failed(failure))) => {
+            Ok(Some((_, Event::Started(_) | Event::Restart))) => None,
+            Ok(Some((choice, Event::Token(token)))) => script.token(choice, token),
+            Ok(Some((choice, Event::Done(done)))) => script.end(choice, done),
+            Ok(Some((_, Event::Failed(failure)))) => {
                 let error = ApiError::from(failure);
                 ending.is(error.outcome());
                 Some(script.failure(&error))

@@ -17,6 +17,13 @@ pub fn json(body: &[u8]) -> Result<Value, ApiError> {
     })
 }
 
+/// Sets a field of an object that is written.
+pub fn set(object: &mut Value, name: &str, value: impl Into<Value>) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(name.to_owned(), value.into());
+    }
+}
+
 /// A JSON object and the name it goes by in errors.
 pub struct Fields<'a> {
     map: &'a Map<String, Value>,

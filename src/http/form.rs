@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::fields::{Fields, missing, unsupported, wrong_type, wrong_value};
-use crate::chat::{Tool, ToolChoice, Tools};
+use crate::chat::{Format, Tool, ToolChoice, Tools};
 
 /// Largest schema, as JSON text.
 const SCHEMA_BYTES: usize = 64 << 10;
@@ -26,6 +26,42 @@ pub fn schema(path: &str, value: &Value) -> Result<Value, ApiError> {
     Ok(value.clone())
 }
 
+/// `response_format`, where a schema is `nested` in `json_schema`, or the newer `text.format`,
+/// where it may stand in the object itself.
+///
+/// # Errors
+/// 400 with the name of the wrong parameter.
+pub fn format(asked: Option<&Fields<'_>>, nested: bool) -> Result<Format, ApiError> {
+    let Some(asked) = asked else { return Ok(Format::Text) };
+    match asked.text("type")?.ok_or_else(|| missing(&asked.path("type")))? {
+        "text" => Ok(Format::Text),
+        "json_object" => Ok(Format::Json),
+        "json_schema" => {
+            let object = asked.object("json_schema")?;
+            if nested && object.is_none() {
+                return Err(missing(&asked.path("json_schema")));
+            }
+            let inner = object.as_ref().unwrap_or(asked);
+            let path = inner.path("schema");
+            let value = inner.get("schema").ok_or_else(|| missing(&path))?;
+            schema(&path, value).map(Format::Schema)
+        }
+        other => {
+            let shown: String = other.chars().take(40).collect();
+            let what = format!("is '{shown}', but must be 'text', 'json_object' or 'json_schema'");
+            Err(wrong_value(&asked.path("type"), what))
+        }
+    }
+}
+
+/// `deadline_ms`: when the answer must be there.
+///
+/// # Errors
+/// 400 where it is no number of milliseconds.
+pub fn deadline(fields: &Fields<'_>) -> Result<Option<u32>, ApiError> {
+    Ok(fields.integer("deadline_ms", 1..=i64::from(u32::MAX))?.and_then(|ms| u32::try_from(ms).ok()))
+}
+
 /// `tools` and `tool_choice`, as OpenAI writes them.
 ///
 /// # Errors
@@ -34,7 +70,10 @@ pub fn tools(fields: &Fields<'_>) -> Result<Tools, ApiError> {
     let list = fields.list("tools")?.unwrap_or_default();
     let path = fields.path("tools");
     if list.len() > TOOLS {
-        return Err(wrong_value(&path, format_args!("has {} entries, at most {TOOLS} are taken", list.len())));
+        return Err(wrong_value(
+            &path,
+            format_args!("has {} entries, at most {TOOLS} are taken", list.len()),
+        ));
     }
     let each = list.iter().enumerate().map(|(n, value)| tool(value, &format!("{path}[{n}]")));
     let list = each.collect::<Result<Vec<_>, _>>()?;
@@ -137,11 +176,17 @@ mod tests {
             (json!({"tools": [{"type": "retrieval"}]}), "tools[0].type"),
             (json!({"tools": [{"type": "function", "function": {}}]}), "tools[0].function.name"),
             (json!({"tools": [{"function": {"name": "a b"}}]}), "tools[0].function.name"),
-            (json!({"tools": [{"function": {"name": "a", "parameters": 3}}]}), "tools[0].function.parameters"),
+            (
+                json!({"tools": [{"function": {"name": "a", "parameters": 3}}]}),
+                "tools[0].function.parameters",
+            ),
             (json!({"tool_choice": "required"}), "no 'tools'"),
             (json!({"tools": tool, "tool_choice": {"function": {"name": "b"}}}), "not among"),
             (json!({"tools": tool, "tool_choice": "perhaps"}), "tool_choice"),
-            (json!({"tools": [{"function": {"name": "a", "parameters": {"x": "y".repeat(70_000)}}}]}), "bytes"),
+            (
+                json!({"tools": [{"function": {"name": "a", "parameters": {"x": "y".repeat(70_000)}}}]}),
+                "bytes",
+            ),
         ] {
             let error = read(body).unwrap_err();
             assert!(error.contains(words), "{error}");

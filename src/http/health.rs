@@ -20,7 +20,7 @@ pub fn live() -> Response<Body> {
 pub fn ready(context: &Context) -> Response<Body> {
     let status = context.service.status();
     if status.ready {
-        let warning = context.service.settings().problems.first().map(|_| Fault::Config.code());
+        let warning = context.problems().first().map(|_| Fault::Config.code());
         let body = json!({"status": "ok", "degraded": status.degraded, "warning": warning});
         return json(StatusCode::OK, &body);
     }
@@ -43,7 +43,7 @@ pub fn status(context: &Context) -> Response<Body> {
 
 pub(super) fn status_value(context: &Context) -> Value {
     let status = context.service.status();
-    let Settings { lights, problems, .. } = context.service.settings();
+    let (problems, Settings { lights, .. }) = (context.problems(), context.service.settings());
     let look =
         Look { state: status.state, config_error: !problems.is_empty(), tokens: status.counters.tokens };
     let Lamps { status: status_lamp, fault: fault_lamp } = look.lamps();

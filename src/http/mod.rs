@@ -4,9 +4,12 @@
 //! |---|---|
 //! | listening, connections, draining | [`server`] |
 //! | which path leads where | [`route`] |
+//! | what is done with a request | [`dispatch`] |
 //! | how errors are told | [`error`] |
 //! | how bodies are read and written | [`body`] |
 //! | how answers are collected and streamed, whatever the dialect | [`answer`] |
+//! | where an answer's events come from: worker, or a sentence instead of an error | [`choices`], [`caller`] |
+//! | which names the model goes by | [`names`] |
 //! | how wrong types and values are told | [`fields`] |
 //! | what dialects have in common of messages and parameters | [`message`], [`sampling`] |
 //! | liveness, readiness, status | [`health`] |
@@ -16,15 +19,21 @@
 //! | what is told in numbers, and how ends of requests are counted | [`metrics`], [`tally`] |
 //! | OpenAI's dialect | [`openai`] |
 //! | Ollama's dialect | [`ollama`] |
+//! | the calls of the vendor's runtime | [`vendor`] |
 
 pub mod answer;
 pub mod body;
+pub mod caller;
+pub mod choices;
 pub mod diagnostics;
+pub mod dispatch;
 pub mod error;
 pub mod fields;
+pub mod form;
 pub mod health;
 pub mod message;
 pub mod metrics;
+pub mod names;
 pub mod ollama;
 pub mod openai;
 pub mod openapi;
@@ -35,14 +44,22 @@ pub mod sampling;
 pub mod sentences;
 pub mod server;
 pub mod tally;
+pub mod vendor;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use hyper::body::Body as HttpBody;
 
 use crate::service::Service;
 use crate::sys::recent::Recent;
 use body::BodyBudget;
 use diagnostics::Sources;
+use error::ApiError;
+use vendor::polled::Polled;
+use vendor::resident::Resident;
 
 /// What every handler is given.
 pub struct Context {
@@ -51,13 +68,38 @@ pub struct Context {
     /// Seconds since 1970 at which the service started.
     pub started: u64,
     pub sources: Sources,
+    pub resident: Arc<Resident>,
+    pub polled: Polled,
+    /// Addresses of the configuration that could not be listened on.
+    unbound: Vec<String>,
 }
 
 impl Context {
-    /// `config` is the configuration file, `log` this program's last lines.
-    pub fn new(service: Service, config: &Path, log: Recent) -> Self {
+    /// `config` is the configuration file, `log` this program's last lines; `unbound` tells of
+    /// addresses that could not be listened on.
+    pub fn new(service: Service, config: &Path, log: Recent, unbound: &[String]) -> Self {
         let bodies = BodyBudget::new(service.settings().limits.body_bytes);
-        Self { service, bodies, started: unix_time(), sources: Sources::new(config, log) }
+        let (resident, polled, unbound) = (Arc::default(), Polled::default(), unbound.to_vec());
+        let sources = Sources::new(config, log);
+        Self { service, bodies, started: unix_time(), sources, resident, polled, unbound }
+    }
+
+    /// What is wrong in the configuration, as far as it is known.
+    pub fn problems(&self) -> Vec<String> {
+        self.service.settings().problems.into_iter().chain(self.unbound.iter().cloned()).collect()
+    }
+
+    /// Reads a request's body within the limits.
+    ///
+    /// # Errors
+    /// 413, 408 or 400.
+    pub async fn read<B>(&self, body: B) -> Result<Bytes, ApiError>
+    where
+        B: HttpBody<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let limits = self.service.settings().limits;
+        self.bodies.read(body, limits.body_bytes, limits.body_s.0).await
     }
 }
 

@@ -1,6 +1,8 @@
 //! Holds text back until its sentence is complete, for answers that must come in time: what
 //! is said is said in whole sentences.
 
+use crate::chat::{Event, Finish};
+
 /// Marks that end a sentence, if what follows is not of the same word.
 const MARKS: [char; 8] = ['.', '!', '?', '…', '。', '！', '？', '\n'];
 /// What may stand between a mark and the next sentence.
@@ -15,7 +17,7 @@ pub struct Sentences {
 
 impl Sentences {
     /// Takes more text; gives the sentences that are complete with it.
-    pub fn push(&mut self, text: &str) -> String {
+    fn push(&mut self, text: &str) -> String {
         self.held.push_str(text);
         let rest = self.held.split_off(complete(&self.held));
         let out = std::mem::replace(&mut self.held, rest);
@@ -23,13 +25,27 @@ impl Sentences {
         out
     }
 
+    /// Holds back what an event says of an unfinished sentence.
+    pub fn hold(&mut self, event: &mut Event) {
+        match event {
+            Event::Token(token) => token.delta.content = self.push(&token.delta.content),
+            Event::Restart => *self = Self::default(),
+            Event::Done(done) => {
+                let said = self.push(&done.tail.content);
+                let rest = if done.finish == Finish::Deadline { self.cut() } else { self.finish() };
+                done.tail.content = said + &rest;
+            }
+            Event::Started(_) | Event::Failed(_) => {}
+        }
+    }
+
     /// The end of an answer that was not cut.
-    pub fn finish(&mut self) -> String {
+    fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 
     /// The end of an answer that was cut: half a sentence only where nothing else was said.
-    pub fn cut(&mut self) -> String {
+    fn cut(&mut self) -> String {
         let rest = self.finish();
         if self.released { String::new() } else { rest }
     }

@@ -1,6 +1,7 @@
 //! Listening, connections and their limits, draining.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +13,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
-use super::{Context, route};
-use crate::config::Limits;
+use super::caller::Caller;
+use super::{Context, dispatch};
+use crate::config::{self, Limits};
 use crate::fault::{Failure, Fault, Result};
 use crate::sys::sockets::{self, Inherited};
 
@@ -24,19 +26,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Bound addresses.
 pub struct Server {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     limits: Limits,
+    unbound: Vec<String>,
+}
+
+/// A bound address.
+struct Listener {
+    /// As the configuration names it.
+    named: SocketAddr,
+    socket: TcpListener,
 }
 
 impl Server {
     /// Takes over the sockets that systemd kept for these addresses, binds the others,
-    /// and has all of them kept.
+    /// and has all of them kept. Where Ollama has its own port already, the others must do.
     ///
     /// # Errors
     /// [`Fault::Config`], naming the address that cannot be had.
     pub async fn bind(addresses: &[SocketAddr], limits: Limits) -> Result<Self> {
         let mut kept = sockets::inherited();
         let mut listeners = Vec::with_capacity(addresses.len());
+        let mut unbound = Vec::new();
         for address in addresses {
             let failed = |e: std::io::Error| {
                 Failure::new(Fault::Config, format!("server.listen: {address} cannot be listened on: {e}"))
@@ -46,25 +57,42 @@ impl Server {
                 Some(place) => adopt(kept.swap_remove(place).listener),
                 None => TcpListener::bind(address).await,
             };
-            listeners.push(listener.map_err(failed)?);
+            match listener {
+                Ok(socket) => listeners.push(Listener { named: *address, socket }),
+                Err(e) if is_ollamas(*address, &e) => {
+                    let what = "is in use, probably by Ollama: stop that, or take the address out";
+                    let failure = Failure::new(Fault::Config, format!("server.listen: {address} {what}"));
+                    error!(code = failure.fault.code(), "{failure}");
+                    unbound.push(failure.to_string());
+                }
+                Err(e) => return Err(failed(e)),
+            }
+        }
+        if listeners.is_empty() {
+            return Err(Failure::new(Fault::Config, unbound.join("; ")));
         }
         // No longer configured: closed here, and there.
         kept.iter().for_each(|kept| sockets::forget(&kept.name));
         for (number, listener) in listeners.iter().enumerate() {
-            sockets::keep(&format!("http-{number}"), listener);
+            sockets::keep(&format!("http-{number}"), &listener.socket);
         }
-        Ok(Self { listeners, limits })
+        Ok(Self { listeners, limits, unbound })
+    }
+
+    /// What is wrong with addresses that are not listened on.
+    pub fn unbound(&self) -> &[String] {
+        &self.unbound
     }
 
     /// The addresses as bound: port 0 is replaced by the port found.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        self.listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect()
     }
 
     /// Serves until `stop` becomes true, then completes the answers under way, for at
     /// most `limits.drain_s` and a little more.
     pub async fn run(self, context: Arc<Context>, stop: watch::Receiver<bool>) {
-        let Self { listeners, limits } = self;
+        let Self { listeners, limits, .. } = self;
         let places = Arc::new(Semaphore::new(limits.connections));
         let mut accepting = JoinSet::new();
         let most = u32::try_from(limits.connections).unwrap_or(u32::MAX);
@@ -86,13 +114,18 @@ impl Server {
     }
 }
 
+/// Whether a port could not be had because Ollama, or something in its place, has it.
+fn is_ollamas(address: SocketAddr, error: &std::io::Error) -> bool {
+    address.port() == config::Server::OLLAMA && error.kind() == ErrorKind::AddrInUse
+}
+
 fn adopt(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)
 }
 
 async fn accept(
-    listener: TcpListener,
+    listener: Listener,
     context: Arc<Context>,
     limits: Arc<Limits>,
     places: Arc<Semaphore>,
@@ -101,7 +134,7 @@ async fn accept(
     loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
+            (place, listener.socket.accept().await)
         };
         let (place, accepted) = tokio::select! {
             () = stopped(&mut stop) => return,
@@ -110,7 +143,9 @@ async fn accept(
         match (place, accepted) {
             (Ok(place), Ok((stream, peer))) => {
                 debug!(%peer, "connected");
-                let serving = serve(stream, Arc::clone(&context), Arc::clone(&limits), place, stop.clone());
+                let context = Arc::clone(&context);
+                let serving =
+                    serve(stream, listener.named, context, Arc::clone(&limits), place, stop.clone());
                 tokio::spawn(serving);
             }
             (Err(_), _) => return,
@@ -124,6 +159,7 @@ async fn accept(
 
 async fn serve(
     stream: TcpStream,
+    listener: SocketAddr,
     context: Arc<Context>,
     limits: Arc<Limits>,
     place: OwnedSemaphorePermit,
@@ -139,7 +175,8 @@ async fn serve(
     }
     let handler = service_fn(move |request| {
         let context = Arc::clone(&context);
-        async move { Ok::<_, Infallible>(route::handle(context, request).await) }
+        let caller = Caller::at(listener, &context.service);
+        async move { Ok::<_, Infallible>(dispatch::handle(context, caller, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -163,4 +200,29 @@ async fn serve(
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // A sender that is gone means the same.
     let _ = stop.wait_for(|&stop| stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn where_ollama_has_its_port_the_other_addresses_do() {
+        // Another address of this machine than any real Ollama's.
+        let taken: SocketAddr = ([127, 77, 88, 50], config::Server::OLLAMA).into();
+        let _ollama = std::net::TcpListener::bind(taken).unwrap();
+        let free = ([127, 0, 0, 1], 0).into();
+        let server = Server::bind(&[free, taken], Limits::default()).await.unwrap();
+        assert_eq!(server.addresses().len(), 1);
+        let [told] = server.unbound() else { panic!("{:?}", server.unbound()) };
+        assert!(
+            told.contains("E-CONFIG") && told.contains("127.77.88.50:11434") && told.contains("Ollama"),
+            "{told}"
+        );
+        let alone = Server::bind(&[taken], Limits::default()).await.err().unwrap();
+        assert!(alone.fault == Fault::Config && alone.detail.contains("127.77.88.50:11434"), "{alone}");
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let _other = std::net::TcpListener::bind(other).unwrap();
+        assert!(Server::bind(&[free, other], Limits::default()).await.is_err(), "that is nobody's own port");
+    }
 }

@@ -137,7 +137,7 @@ fn a_named_tool_is_the_one_that_is_called() {
 #[test]
 fn where_the_model_decides_it_may_speak_call_or_both() {
     let greedy = Sampling { temperature: Some(0.0), ..Sampling::default() };
-    let request = Request { tools: tools(ToolChoice::Auto, false), ..request(greedy, Some(240)) };
+    let request = Request { tools: tools(ToolChoice::Auto, false), ..request(greedy, Some(400)) };
     let (tokens, done) = answer_within(1024, &request, &script("No need."), &[]);
     assert_eq!((joined(&tokens, &done).1.as_str(), done.finish), ("No need.", Finish::Stop));
     let call = "I look.\n<tool_call>\n{\"name\": \"meet\", \"arguments\": {\"who\": \"Al\", \"n\": 3}}\n</tool_call>";

@@ -186,6 +186,7 @@ impl<H: Hands> Actor<H> {
         match order {
             Order::Submit(job) => self.admit(*job),
             Order::Abandon(id) => self.abandon(id),
+            Order::Spoken => self.status.counters.spoken_fallbacks += 1,
             Order::Stop => self.stop(),
         }
     }

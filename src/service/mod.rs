@@ -55,6 +55,12 @@ const EVENTS: usize = 1024;
 pub struct Settings {
     pub defaults: Defaults,
     pub limits: Limits,
+    pub server: config::Server,
+    pub resident: config::Resident,
+    /// The model's name in the configuration; a stand-in is loaded under another.
+    pub name: Option<String>,
+    /// Further names it is asked for by.
+    pub aliases: Vec<String>,
     /// What the lights look like, for who asks.
     pub lights: config::Lights,
     /// What is wrong in the configuration file: defaults stand in for it.
@@ -67,6 +73,10 @@ impl Settings {
         Self {
             defaults: config.defaults.clone(),
             limits: config.limits.clone(),
+            server: config.server.clone(),
+            resident: config.resident.clone(),
+            name: config.model.name(),
+            aliases: config.model.aliases.clone(),
             lights: config.lights.clone(),
             problems: problems.iter().map(ToString::to_string).collect(),
         }
@@ -145,14 +155,16 @@ fn host_restarts(history: &History) -> u64 {
 enum Order {
     Submit(Box<Job>),
     Abandon(RequestId),
+    /// A client was told a sentence instead of an error.
+    Spoken,
     Stop,
 }
 
 /// The handle. Clones speak to the same service.
 #[derive(Clone)]
 pub struct Service {
-    /// Unbounded, but each connection has at most one request and each request is
-    /// submitted and abandoned once, so the connection limit bounds it.
+    /// Unbounded, but each connection has at most one request and each request, with a
+    /// bounded number of choices, is submitted and abandoned once, so that bounds it.
     orders: mpsc::UnboundedSender<Order>,
     settings: Arc<watch::Sender<Settings>>,
     status: watch::Receiver<Status>,
@@ -240,6 +252,12 @@ impl Service {
             }
             Err(_) => Err(Refused::stopping()),
         }
+    }
+
+    /// Counts a client that was told a sentence instead of an error.
+    pub fn spoken(&self) {
+        // A service that has ended counts nothing.
+        let _ = self.orders.send(Order::Spoken);
     }
 
     /// What the service is doing now.

@@ -43,6 +43,8 @@ pub struct Counters {
     pub held: u64,
     /// Requests answered by the small model on the CPU.
     pub degraded: u64,
+    /// Clients told a configured sentence instead of an error.
+    pub spoken_fallbacks: u64,
     /// Incidents begun.
     pub incidents: u64,
     /// Incidents that ended with a card that answers.

@@ -1,5 +1,7 @@
 //! A client's side of a request.
 
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -51,15 +53,20 @@ impl Ticket {
     /// The next event; `None` after the last, which is `Done` or `Failed`. May be
     /// dropped and called again.
     pub async fn next(&mut self) -> Option<Event> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// As [`Ticket::next`], for who waits for several at a time.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
         if self.settled {
-            return None;
+            return Poll::Ready(None);
         }
-        let event = self.events.recv().await.unwrap_or_else(|| {
+        let event = ready!(self.events.poll_recv(context)).unwrap_or_else(|| {
             let detail = "the client read its answer too slowly, or the service ended";
             Event::Failed(Failure::new(Fault::Timeout, detail))
         });
         self.settled = matches!(event, Event::Done(_) | Event::Failed(_));
-        Some(event)
+        Poll::Ready(Some(event))
     }
 
     /// Nothing is left to give up.

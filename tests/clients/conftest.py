@@ -29,15 +29,19 @@ def free_port():
 class Service:
     """A running supervisor with its worker."""
 
-    def __init__(self, directory, extra=""):
+    def __init__(self, directory, extra="", spoken=None):
         for needed in (OUT / "llm8850-supervisor", RUNTIME, MODEL / "manifest.json"):
             assert needed.exists(), f"{needed} is missing: run `make model` first"
         self.address = f"127.0.0.1:{free_port()}"
         self.base = f"http://{self.address}"
+        # As the appliance has Ollama's port besides its own.
+        self.second = f"http://127.0.0.1:{free_port()}"
         self.log = directory / "journal.txt"
         config = directory / "config.toml"
+        second = self.second.removeprefix("http://")
+        fallback = f'[[server.spoken_fallback]]\nlisten = "{second}"\ntext = "{spoken}"\n'
         config.write_text(
-            f'[server]\nlisten = ["{self.address}"]\n'
+            f'[server]\nlisten = ["{self.address}", "{second}"]\n{fallback if spoken else ""}'
             f'[worker]\nruntime = "{RUNTIME}"\n'
             f'[recovery]\nsystem_root = "{directory}"\n'
             f'[model]\ndir = "{MODEL}"\n{extra}'

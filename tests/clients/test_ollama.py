@@ -158,8 +158,8 @@ def test_an_empty_request_asks_for_the_model(chatter):
         ({"options": {"stop": 5}}, "options.stop"),
         ({"messages": [{"role": "nobody", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": "x", "images": [b"image"]}]}, "messages[0].images"),
-        ({"format": "json"}, "format"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "does not support tools"),
+        ({"format": "yaml"}, "format"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -171,10 +171,29 @@ def test_a_wrong_request_is_refused_naming_the_parameter(chatter, wrong, told, s
     assert told in refused.value.error
 
 
-def test_what_is_not_offered_is_not_found(chatter):
-    with pytest.raises(ollama.ResponseError) as refused:
+def test_what_is_not_offered_is_said_so(chatter):
+    for call in (
+        lambda: chatter.embed(model="any", input="x"),
+        lambda: chatter.embeddings(model="any", prompt="x"),
+        lambda: chatter.delete("smollm2-135m"),
+        lambda: chatter.copy("smollm2-135m", "mine"),
+        lambda: chatter.create(model="mine", from_="smollm2-135m"),
+        lambda: chatter.push("smollm2-135m"),
+    ):
+        with pytest.raises(ollama.ResponseError) as refused:
+            call()
+        assert refused.value.status_code == 501 and isinstance(refused.value.error, str)
+    with pytest.raises(ollama.ResponseError, match="does not support embeddings"):
         chatter.embed(model="any", input="x")
-    assert refused.value.status_code == 404 and isinstance(refused.value.error, str)
+
+
+def test_the_model_that_is_there_can_be_pulled_and_no_other(chatter):
+    assert chatter.pull("smollm2-135m").status == "success"
+    steps = [step.status for step in chatter.pull("smollm2-135m:latest", stream=True)]
+    assert steps[0] == "pulling manifest" and steps[-1] == "success"
+    with pytest.raises(ollama.ResponseError) as refused:
+        chatter.pull("llama3.2")
+    assert refused.value.status_code == 404
 
 
 def test_the_loaded_model_is_told(service, chatter):

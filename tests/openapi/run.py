@@ -19,6 +19,8 @@ CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
     "response_headers_conformance,response_schema_conformance"
 )
+# What always answers 501, as its description says.
+REFUSED = "embed|/api/(copy|create|push|delete|blobs)"
 
 
 def config(address, directory):
@@ -58,6 +60,7 @@ def main():
             each = max(1, arguments.cases // operations(fetch(base)))
             command = [pathlib.Path(sys.executable).with_name("schemathesis"), "run", f"{base}/openapi.json"]
             command += ["--max-examples", str(each), "--seed", str(arguments.seed), "--checks", CHECKS]
+            command += ["--exclude-path-regex", REFUSED]
             command += ["--phases", "examples,coverage,fuzzing", "--request-timeout", "60", "--no-color"]
             print(f"== about {each} cases for each operation", flush=True)
             code = subprocess.run(command, cwd=directory, check=False).returncode

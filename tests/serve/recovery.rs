@@ -47,6 +47,26 @@ fn without_the_card_the_cpu_answers_and_every_surface_says_so() {
 }
 
 #[test]
+fn readiness_ends_with_the_engine_and_comes_back_with_it() {
+    run(async {
+        let mut supervisor = Supervisor::ready("").await;
+        supervisor.wait_state("ready").await;
+        let rule = supervisor.break_call("axclInit", "0x8030010b");
+        assert!(supervisor.kill_worker().await);
+        supervisor.wait_log("E-CARD-DRIVER").await;
+        for path in ["/readyz", "/health"] {
+            let refused = get(supervisor.address, path).await;
+            assert_eq!(refused.status(), 503);
+            assert_ne!(body(refused).await["status"], "ok");
+        }
+        assert_eq!(get(supervisor.address, "/livez").await.status(), 200);
+        std::fs::remove_file(rule).unwrap();
+        supervisor.wait_state("ready").await;
+        assert_eq!(get(supervisor.address, "/readyz").await.status(), 200);
+    });
+}
+
+#[test]
 fn a_wrong_configuration_is_told_while_defaults_serve() {
     run(async {
         let supervisor = Supervisor::ready("[limits]\nqueue = \"many\"").await;

@@ -1,9 +1,9 @@
 //! `POST /api/chat` and `POST /api/generate`: an answer whole, or as lines of JSON.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::Body as HttpBody;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
@@ -12,36 +12,46 @@ use super::reply::{End, Form, Reply};
 use super::request::{self, Asked};
 use crate::chat::{Delta, Done, Token};
 use crate::fault::{Failure, Fault};
-use crate::http::Context;
 use crate::http::answer::{self, Script, TokenReply, Whole};
 use crate::http::body::{Body, json};
+use crate::http::caller::Caller;
+use crate::http::choices::Choices;
 use crate::http::error::ApiError;
+use crate::http::vendor::polled;
+use crate::http::{Context, names};
 
 /// Answers a request of either form. Dropping the future, or the body of a stream,
 /// gives the request up.
 ///
 /// # Errors
 /// Everything that is known to be wrong before the answer begins.
-pub async fn answer<B>(context: &Context, form: Form, body: B) -> Result<Response<Body>, ApiError>
-where
-    B: HttpBody<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub async fn answer(
+    context: &Arc<Context>,
+    caller: &Caller,
+    form: Form,
+    body: Bytes,
+) -> Result<Response<Body>, ApiError> {
     let arrived = Instant::now();
+    if form == Form::Generate && polled::is_meant(context, &body) {
+        return polled::generate(context, caller, &body);
+    }
     let limits = context.service.settings().limits;
-    let body = context.bodies.read(body, limits.body_bytes, limits.body_s.0).await?;
-    let Asked { model, request, stream } = request::parse(form, &body, limits.messages)?;
+    let Asked { model, request, stream, continues } = request::parse(form, &body, limits.messages)?;
     drop(body);
+    names::admit(context, &model)?;
     let Some(request) = request else {
         return load(context, form, limits.hold_s.0).await;
     };
-    let ticket = context.service.submit(request).await?;
+    let choices = match continues && context.resident.begun() {
+        true => Choices::turn(context, caller, request).await?,
+        false => Choices::submit(context, caller, vec![request]).await?,
+    };
     let model = context.service.status().model.map_or(model, |loaded| loaded.name);
-    let lines = Lines { form, model, arrived, load: arrived.elapsed() };
+    let lines = Lines { form, model, arrived, load: arrived.elapsed(), calls: Delta::default() };
     if stream {
-        return answer::stream(ticket, lines, limits.keepalive_comment_s.0).await;
+        return answer::stream(choices, lines, limits.keepalive_comment_s.0).await;
     }
-    let Whole { said, logprobs, done } = answer::collect(ticket).await?;
+    let Whole { said, logprobs, done } = answer::collect_one(choices).await?;
     let end = lines.last(&done);
     Ok(json(StatusCode::OK, &Reply::new(form, &lines.model, said, logprobs, Some(end))))
 }
@@ -71,6 +81,8 @@ struct Lines {
     arrived: Instant,
     /// From arrival until the request was taken.
     load: Duration,
+    /// Calls so far: they are told whole.
+    calls: Delta,
 }
 
 impl Lines {
@@ -86,11 +98,12 @@ impl Lines {
 impl Script for Lines {
     const KIND: &'static str = "application/x-ndjson";
 
-    fn begin(&self) -> Option<Bytes> {
+    fn begin(&mut self) -> Option<Bytes> {
         None
     }
 
-    fn token(&self, token: Token) -> Option<Bytes> {
+    fn token(&mut self, _: usize, mut token: Token) -> Option<Bytes> {
+        self.calls.append(Delta { calls: std::mem::take(&mut token.delta.calls), ..Delta::default() });
         if token.delta.is_empty() && token.logprobs.is_none() {
             return None;
         }
@@ -99,27 +112,34 @@ impl Script for Lines {
     }
 
     /// What was held back, then an empty piece with the numbers.
-    fn end(&self, mut done: Done) -> Bytes {
-        let tail = std::mem::take(&mut done.tail);
+    fn end(&mut self, _: usize, mut done: Done) -> Option<Bytes> {
+        let mut tail = std::mem::take(&mut done.tail);
+        self.calls.append(Delta { calls: std::mem::take(&mut tail.calls), ..Delta::default() });
+        tail.calls = std::mem::take(&mut self.calls).calls;
         let mut end = Vec::new();
         if !tail.is_empty() {
             end.extend_from_slice(&self.reply(tail, Vec::new(), None));
         }
         end.extend_from_slice(&self.reply(Delta::default(), Vec::new(), Some(self.last(&done))));
-        end.into()
+        Some(end.into())
     }
 
-    fn failure(&self, error: &ApiError) -> Bytes {
+    fn close(&mut self) -> Option<Bytes> {
+        None
+    }
+
+    fn failure(&mut self, error: &ApiError) -> Bytes {
         line(&error.line())
     }
 
     /// Lines have no comments: an empty piece adds nothing.
-    fn idle(&self) -> Bytes {
+    fn idle(&mut self) -> Bytes {
         self.reply(Delta::default(), Vec::new(), None)
     }
 }
 
-fn line(value: &impl Serialize) -> Bytes {
+/// One line.
+pub(super) fn line(value: &impl Serialize) -> Bytes {
     let json = serde_json::to_string(value).unwrap_or_else(|_| "{}".into());
     format!("{json}\n").into()
 }

@@ -6,8 +6,10 @@
 //! | what answers look like | [`reply`] |
 //! | how an answer is begun and written line by line | [`answer`] |
 //! | what is told about the loaded model and the version | [`models`] |
+//! | what is said to who wants to manage models | [`manage`] |
 
 pub mod answer;
+pub mod manage;
 pub mod models;
 pub mod reply;
 pub mod request;

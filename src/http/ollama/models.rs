@@ -3,16 +3,14 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::Bytes;
-use hyper::body::Body as HttpBody;
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json as value};
 
 use super::answer::not_loaded;
-use crate::http::Context;
 use crate::http::body::{Body, json, response};
 use crate::http::error::ApiError;
-use crate::http::fields::{self, Fields, missing};
+use crate::http::fields::{self, Fields, missing, set};
+use crate::http::{Context, names};
 use crate::service::Status;
 use crate::sys::calendar;
 
@@ -33,24 +31,35 @@ pub fn version() -> Response<Body> {
     json(StatusCode::OK, &value!({"version": SPOKEN, "llm8850": env!("CARGO_PKG_VERSION")}))
 }
 
-/// `/api/tags`: the loaded model; none until one is loaded.
+/// The name of the model that a request is about.
+pub(super) fn named<'a>(request: &Fields<'a>) -> Result<&'a str, ApiError> {
+    request.text("model")?.or(request.text("name")?).ok_or_else(|| missing("model"))
+}
+
+/// `/api/tags`: the loaded model, and once more under each alias; none until one is loaded.
 pub fn list(context: &Context) -> Response<Body> {
+    let aliases = context.service.settings().aliases;
     let mut model = entry(&context.service.status());
-    if let Some(fields) = model.as_mut().and_then(Value::as_object_mut) {
-        fields.insert("modified_at".into(), started(context).into());
+    if let Some(model) = &mut model {
+        set(model, "modified_at", started(context));
     }
-    json(StatusCode::OK, &value!({"models": model.into_iter().collect::<Vec<_>>()}))
+    let by = |name: &String| {
+        let mut model = model.clone()?;
+        ["name", "model"].iter().for_each(|key| set(&mut model, key, name.as_str()));
+        Some(model)
+    };
+    let models: Vec<Value> = model.clone().into_iter().chain(aliases.iter().filter_map(by)).collect();
+    json(StatusCode::OK, &value!({"models": models}))
 }
 
 /// `/api/ps`: the same, and where it is.
 pub fn loaded(context: &Context) -> Response<Body> {
     let status = context.service.status();
     let mut model = entry(&status);
-    if let Some((fields, info)) = model.as_mut().and_then(Value::as_object_mut).zip(status.model.as_ref()) {
-        fields.insert("expires_at".into(), FOR_EVER.into());
-        let on_card = if status.degraded { 0 } else { info.card_memory_bytes };
-        fields.insert("size_vram".into(), on_card.into());
-        fields.insert("context_length".into(), info.context.into());
+    if let Some((model, info)) = model.as_mut().zip(status.model.as_ref()) {
+        set(model, "expires_at", FOR_EVER);
+        set(model, "size_vram", if status.degraded { 0 } else { info.card_memory_bytes });
+        set(model, "context_length", info.context);
     }
     json(StatusCode::OK, &value!({"models": model.into_iter().collect::<Vec<_>>()}))
 }
@@ -58,18 +67,14 @@ pub fn loaded(context: &Context) -> Response<Body> {
 /// `/api/show`: the loaded model, by whatever name, as requests are answered by it.
 ///
 /// # Errors
-/// 400 where no model is named, 503 where none is loaded.
-pub async fn show<B>(context: &Context, body: B) -> Result<Response<Body>, ApiError>
-where
-    B: HttpBody<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let limits = context.service.settings().limits;
-    let body = fields::json(&context.bodies.read(body, limits.body_bytes, limits.body_s.0).await?)?;
-    let request = Fields::root(&body)?;
-    request.text("model")?.or(request.text("name")?).ok_or_else(|| missing("model"))?;
+/// 400 where no model is named, 404 where it is not this one and that matters, 503 where none is
+/// loaded.
+pub fn show(context: &Context, body: &[u8]) -> Result<Response<Body>, ApiError> {
+    let body = fields::json(body)?;
+    names::admit(context, named(&Fields::root(&body)?)?)?;
     let model = context.service.status().model.ok_or_else(not_loaded)?;
-    let abilities: &[&str] = if model.thinks { &["completion", "thinking"] } else { &["completion"] };
+    let thinking = model.thinks.then_some("thinking");
+    let abilities: Vec<&str> = ["completion", "tools"].into_iter().chain(thinking).collect();
     Ok(json(
         StatusCode::OK,
         &value!({
@@ -107,7 +112,7 @@ fn details() -> Value {
 }
 
 /// As long as Ollama's, and another for another model.
-fn digest(fingerprint: &str) -> String {
+pub(super) fn digest(fingerprint: &str) -> String {
     let part = |number: u8| {
         let mut hasher = DefaultHasher::new();
         (number, fingerprint).hash(&mut hasher);

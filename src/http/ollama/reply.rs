@@ -3,8 +3,9 @@
 use std::time::SystemTime;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::chat::{Delta, Done};
+use crate::chat::{CallPiece, Delta, Done, Finish};
 use crate::http::answer::{TokenReply, finish_reason};
 use crate::sys::calendar;
 
@@ -52,6 +53,19 @@ struct MessageReply {
     content: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     thinking: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Value>,
+}
+
+/// Calls as Ollama tells them: whole, the arguments as an object.
+fn calls(pieces: Vec<CallPiece>) -> Vec<Value> {
+    let whole = pieces.into_iter().filter_map(|call| {
+        // A call that was cut off is none.
+        let arguments: Value = serde_json::from_str(&call.arguments).ok()?;
+        let function = json!({"index": call.index, "name": call.name, "arguments": arguments});
+        Some(json!({"function": function}))
+    });
+    whole.collect()
 }
 
 /// How an answer ended.
@@ -87,16 +101,23 @@ impl End {
             eval_count: done.usage.completion_tokens,
             eval_duration: done.timings.decode_us.saturating_mul(1000),
         };
-        Self { done_reason: finish_reason(done.finish), metrics: Some(metrics) }
+        let finish = match done.finish {
+            Finish::ToolCalls => Finish::Stop,
+            finish => finish,
+        };
+        Self { done_reason: finish_reason(finish), metrics: Some(metrics) }
     }
 }
 
 impl<'a> Reply<'a> {
     /// What `model` said; the end of the answer where `end` is given.
     pub fn new(form: Form, model: &'a str, said: Delta, logprobs: Vec<TokenReply>, end: Option<End>) -> Self {
-        let Delta { content, reasoning: thinking, .. } = said;
+        let Delta { content, reasoning: thinking, calls: pieces } = said;
         let said = match form {
-            Form::Chat => Said::Chat { message: MessageReply { role: "assistant", content, thinking } },
+            Form::Chat => {
+                let tool_calls = calls(pieces);
+                Said::Chat { message: MessageReply { role: "assistant", content, thinking, tool_calls } }
+            }
             Form::Generate => Said::Generate { response: content, thinking },
         };
         let created_at = calendar::rfc3339(SystemTime::now());

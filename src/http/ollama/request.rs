@@ -5,10 +5,10 @@
 use serde_json::Value;
 
 use super::reply::Form;
-use crate::chat::{Input, Limits, Message, Request, Role, Sampling, Think};
+use crate::chat::{Format, Input, Limits, Message, Request, Role, Sampling, Think, Tools};
 use crate::http::error::ApiError;
 use crate::http::fields::{self, Fields, missing, unsupported, wrong_type, wrong_value};
-use crate::http::{message, sampling};
+use crate::http::{form, message, sampling};
 
 /// Ollama's seed for "draw one", as sampling reads it.
 const ANY_SEED: u64 = u64::MAX;
@@ -22,18 +22,20 @@ pub struct Asked {
     pub request: Option<Request>,
     /// One JSON object a line instead of one altogether.
     pub stream: bool,
+    /// A prompt alone: it continues the resident conversation, where there is one.
+    pub continues: bool,
 }
 
 /// Parses a body. At most `messages` messages are taken.
 ///
 /// # Errors
 /// 400 with the name of the wrong parameter.
-pub fn parse(form: Form, body: &[u8], messages: usize) -> Result<Asked, ApiError> {
+pub fn parse(kind: Form, body: &[u8], messages: usize) -> Result<Asked, ApiError> {
     let value = fields::json(body)?;
     let fields = Fields::root(&value)?;
     let model = fields.text("model")?.ok_or_else(|| missing("model"))?;
     refuse_unsupported(&fields, model)?;
-    let input = match form {
+    let input = match kind {
         Form::Chat => conversation(&fields, messages)?,
         Form::Generate => prompt(&fields)?,
     };
@@ -41,15 +43,21 @@ pub fn parse(form: Form, body: &[u8], messages: usize) -> Result<Asked, ApiError
     let options = fields.object("options")?;
     let (sampling, limits) = options.as_ref().map_or(Ok(Default::default()), read_options)?;
     let (think, logprobs) = (think(&fields)?, sampling::logprobs(&fields)?);
+    let limits = Limits { deadline_ms: form::deadline(&fields)?, ..limits };
+    let tools = if kind == Form::Chat { form::tools(&fields)? } else { Tools::default() };
+    let format = format(&fields)?;
     let request = input.map(|input| Request {
         sampling,
         limits,
+        format,
+        tools,
         think,
         logprobs,
         buffered: !stream,
         ..Request::new(input)
     });
-    Ok(Asked { model: model.into(), request, stream })
+    let continues = kind == Form::Generate && !self_contained(&fields)?;
+    Ok(Asked { model: model.into(), request, stream, continues })
 }
 
 fn refuse_unsupported(fields: &Fields<'_>, model: &str) -> Result<(), ApiError> {
@@ -58,16 +66,10 @@ fn refuse_unsupported(fields: &Fields<'_>, model: &str) -> Result<(), ApiError> 
         let model: String = model.chars().take(200).collect();
         Err(ApiError::invalid(format!("\"{model}\" does not support {what}")).param(name))
     };
-    if fields.list("tools")?.is_some_and(|tools| !tools.is_empty()) {
-        return cannot("tools", "tools");
-    }
     if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
         return cannot("suffix", "insert");
     }
     refuse_images(fields)?;
-    if fields.get("format").is_some_and(|format| format != "") {
-        return Err(unsupported("format", "asks for a form of answer, but only plain text is given"));
-    }
     if fields.text("template")?.is_some_and(|template| !template.is_empty()) {
         return Err(unsupported("template", "brings a template, but the model's own is used"));
     }
@@ -75,6 +77,19 @@ fn refuse_unsupported(fields: &Fields<'_>, model: &str) -> Result<(), ApiError> 
     let duration = |value: &Value| (value.is_number() || value.is_string()).then_some(());
     fields.typed("keep_alive", "a number or a string", duration)?;
     Ok(())
+}
+
+/// `json`, or a schema.
+fn format(fields: &Fields<'_>) -> Result<Format, ApiError> {
+    match fields.get("format") {
+        None => Ok(Format::Text),
+        Some(Value::String(word)) => match word.as_str() {
+            "" => Ok(Format::Text),
+            "json" => Ok(Format::Json),
+            _ => Err(wrong_value("format", "must be 'json' or a JSON schema")),
+        },
+        Some(value) => form::schema("format", value).map(Format::Schema),
+    }
 }
 
 fn refuse_images(fields: &Fields<'_>) -> Result<(), ApiError> {
@@ -100,6 +115,14 @@ fn read_message(fields: &Fields<'_>) -> Result<Message, ApiError> {
         tool_calls: message::tool_calls(fields)?,
         tool_call_id: owned("tool_call_id")?,
     })
+}
+
+/// Whether a prompt brings what comes before it along, or wants nothing there.
+fn self_contained(fields: &Fields<'_>) -> Result<bool, ApiError> {
+    let system = fields.text("system")?.is_some_and(|system| !system.is_empty());
+    let context =
+        fields.get("context").is_some_and(|context| context.as_array().is_none_or(|all| !all.is_empty()));
+    Ok(system || context || fields.flag("raw")?.unwrap_or(false))
 }
 
 /// A prompt, and what comes before it; the old `context` is ignored.

@@ -215,7 +215,16 @@ fn errors_are_told_in_ollamas_form() {
                 ("GET", CHAT, "", 405),
                 ("DELETE", "/", "", 405),
                 ("POST", "/api/tags", "", 405),
-                ("POST", "/api/embed", "{}", 404),
+                ("POST", "/api/embed", "{}", 501),
+                ("POST", "/api/embeddings", "", 501),
+                ("POST", "/api/pull", "{}", 400),
+                ("POST", "/api/copy", "{}", 501),
+                ("POST", "/api/create", "{}", 501),
+                ("POST", "/api/push", "{}", 501),
+                ("DELETE", "/api/delete", "{}", 501),
+                ("POST", "/api/delete", "{}", 405),
+                ("POST", "/api/blobs/sha256:00", "x", 501),
+                ("POST", "/api/nothing", "{}", 404),
             ] {
                 let response = send(stage.address, request(method, path, text)).await.unwrap();
                 assert_eq!(response.status(), status, "{method} {path}");
@@ -274,7 +283,7 @@ fn what_clients_ask_around_answers_is_told() {
             let shown = body(post(stage.address, "/api/show", &json!({"name": "any"})).await).await;
             let architecture = shown["model_info"]["general.architecture"].as_str().unwrap();
             assert_eq!(shown["model_info"][format!("{architecture}.context_length")], 4096);
-            assert_eq!(shown["capabilities"], json!(["completion"]));
+            assert_eq!(shown["capabilities"], json!(["completion", "tools"]));
             assert!(body(get(stage.address, "/api/version").await).await["version"].is_string());
 
             let root = get(stage.address, "/").await;
@@ -283,6 +292,57 @@ fn what_clients_ask_around_answers_is_told() {
             assert_eq!(said, "Ollama is running");
             let head = Request::head("/").header("host", "test").body(Full::default()).unwrap();
             assert_eq!(send(stage.address, head).await.unwrap().status(), 200);
+        },
+    );
+}
+
+#[test]
+fn pulling_the_model_that_is_there_succeeds_and_any_other_does_not() {
+    on_stage(
+        "",
+        |_| {},
+        async |stage| {
+            stage.service.wait_for(|s| s.ready).await;
+            let lines =
+                Lines::new(post(stage.address, "/api/pull", &json!({"model": "formula:latest"})).await)
+                    .rest()
+                    .await;
+            assert_eq!(lines.first(), Some(&json!({"status": "pulling manifest"})));
+            assert_eq!(lines.last(), Some(&json!({"status": "success"})));
+            assert!(lines[1]["digest"].as_str().unwrap().starts_with("sha256:"));
+            let whole = json!({"name": "formula", "stream": false});
+            let answer = body(post(stage.address, "/api/pull", &whole).await).await;
+            assert_eq!(answer, json!({"status": "success"}));
+            let other = post(stage.address, "/api/pull", &json!({"model": "llama3.2"})).await;
+            assert_eq!(other.status(), 404);
+            assert!(body(other).await["error"].as_str().unwrap().contains("model.dir"));
+        },
+    );
+}
+
+#[test]
+fn head_tells_what_get_would_without_its_body() {
+    on_stage(
+        "",
+        |_| {},
+        async |stage| {
+            for path in ["/", "/api/tags", "/api/version"] {
+                let head = Request::head(path).header("host", "test").body(Full::default()).unwrap();
+                let head = send(stage.address, head).await.unwrap();
+                let shown = get(stage.address, path).await;
+                assert_eq!(
+                    (head.status(), head.headers().get("content-type")),
+                    (shown.status(), shown.headers().get("content-type"))
+                );
+                let length = shown.into_body().collect().await.unwrap().to_bytes().len();
+                assert!(
+                    length > 0 && head.into_body().collect().await.unwrap().to_bytes().is_empty(),
+                    "{path}"
+                );
+            }
+            let blob =
+                Request::head("/api/blobs/sha256:00").header("host", "test").body(Full::default()).unwrap();
+            assert_eq!(send(stage.address, blob).await.unwrap().status(), 404);
         },
     );
 }

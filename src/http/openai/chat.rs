@@ -1,70 +1,92 @@
 //! `POST /v1/chat/completions`: an answer whole, or as server-sent events.
 
 use bytes::Bytes;
-use hyper::body::Body as HttpBody;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use super::reply::{
-    Choice, Chunk, ChunkChoice, Completion, DeltaReply, FINGERPRINT, Head, LogprobsReply, MessageReply,
-    UsageReply,
+    CallReply, Choice, Chunk, ChunkChoice, Completion, DeltaReply, FINGERPRINT, Head, LogprobsReply,
+    MessageReply, UsageReply,
 };
 use super::request::{self, ChatRequest};
-use crate::chat::{Done, Token};
+use super::several;
+use crate::chat::{Done, Token, Usage};
 use crate::http::answer::{self, Script, Whole, finish_reason};
 use crate::http::body::{Body, json};
+use crate::http::caller::Caller;
+use crate::http::choices::Choices;
 use crate::http::error::ApiError;
-use crate::http::{Context, unix_time};
+use crate::http::{Context, names, unix_time};
 use crate::sys::chance;
 
-const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
-const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
+/// What clients of event streams ignore.
+pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+/// The end mark.
+pub(super) const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
-/// Answers a chat completion request. Dropping the future, or the body of a stream,
-/// gives the request up.
+/// Answers a chat completion request; Azure's `deployment` is the model where the body names
+/// none. Dropping the future, or the body of a stream, gives the request up.
 ///
 /// # Errors
 /// Everything that is known to be wrong before the answer begins.
-pub async fn complete<B>(context: &Context, body: B) -> Result<Response<Body>, ApiError>
-where
-    B: HttpBody<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub async fn complete(
+    context: &Context,
+    caller: &Caller,
+    deployment: Option<String>,
+    body: Bytes,
+) -> Result<Response<Body>, ApiError> {
     let limits = context.service.settings().limits;
-    let body = context.bodies.read(body, limits.body_bytes, limits.body_s.0).await?;
-    let ChatRequest { request, stream, include_usage } = request::parse(&body, limits.messages)?;
+    let asked = request::parse(&body, limits.messages, deployment.as_deref())?;
     drop(body);
+    let ChatRequest { model, request, n, stream, include_usage } = asked;
+    names::admit(context, &model)?;
+    several::bound("n", n, &limits)?;
     let logprobs = request.logprobs.is_some();
-    let ticket = context.service.submit(request).await?;
-    let model = context.service.status().model.map(|model| model.name).unwrap_or_default();
-    let id = format!("chatcmpl-{:016x}{:016x}", chance::bits(), chance::bits());
+    let choices = Choices::submit(context, caller, several::spread(request, n)).await?;
     let object = if stream { "chat.completion.chunk" } else { "chat.completion" };
-    let head = Head { id, object, created: unix_time(), model, system_fingerprint: FINGERPRINT };
+    let head = head(context, "chatcmpl", object);
     if stream {
-        let chunks = Chunks { head, include_usage };
-        answer::stream(ticket, chunks, limits.keepalive_comment_s.0).await
+        let chunks = Chunks { head, include_usage, usages: vec![Usage::default(); n] };
+        answer::stream(choices, chunks, limits.keepalive_comment_s.0).await
     } else {
-        let whole = answer::collect(ticket).await?;
-        Ok(json(StatusCode::OK, &completion(&head, whole, logprobs)))
+        let all = answer::collect(choices).await?;
+        Ok(json(StatusCode::OK, &completion(&head, all, logprobs)))
     }
 }
 
-fn completion(head: &Head, whole: Whole, logprobs: bool) -> Completion<'_> {
-    let Whole { said, logprobs: tokens, done } = whole;
-    let message = MessageReply {
-        role: "assistant",
-        content: said.content,
-        reasoning_content: said.reasoning,
-        refusal: None,
+/// The head of an answer that begins now.
+pub(super) fn head(context: &Context, kind: &str, object: &'static str) -> Head {
+    let model = context.service.status().model.map(|model| model.name).unwrap_or_default();
+    let id = format!("{kind}-{:016x}{:016x}", chance::bits(), chance::bits());
+    Head { id, object, created: unix_time(), model, system_fingerprint: FINGERPRINT }
+}
+
+fn completion(head: &Head, all: Vec<Whole>, logprobs: bool) -> Completion<'_> {
+    let usages: Vec<Usage> = all.iter().map(|whole| whole.done.usage).collect();
+    let choice = |(index, whole)| {
+        let Whole { said, logprobs: tokens, done } = whole;
+        // Pieces need an index, whole calls are in order.
+        let calls = said.calls.into_iter();
+        let calls = calls.map(|call| CallReply { index: None, ..CallReply::new(&head.id, index, call) });
+        let message = MessageReply {
+            role: "assistant",
+            content: said.content,
+            reasoning_content: said.reasoning,
+            tool_calls: calls.collect(),
+            refusal: None,
+        };
+        let logprobs = logprobs.then_some(LogprobsReply { content: tokens, refusal: None });
+        Choice { index, message, logprobs, finish_reason: finish_reason(done.finish) }
     };
-    let logprobs = logprobs.then_some(LogprobsReply { content: tokens, refusal: None });
-    let choice = Choice { index: 0, message, logprobs, finish_reason: finish_reason(done.finish) };
-    Completion { head, choices: [choice], usage: done.usage.into() }
+    let usage = several::usage(&usages, usages.len()).into();
+    Completion { head, choices: (0..).zip(all).map(choice).collect(), usage }
 }
 
 struct Chunks {
     head: Head,
     include_usage: bool,
+    /// Each choice's, once it has ended.
+    usages: Vec<Usage>,
 }
 
 impl Chunks {
@@ -74,61 +96,77 @@ impl Chunks {
 
     fn choice(
         &self,
+        index: usize,
         delta: DeltaReply,
         logprobs: Option<LogprobsReply>,
         finish_reason: Option<&'static str>,
     ) -> Bytes {
-        self.chunk(vec![ChunkChoice { index: 0, delta, logprobs, finish_reason }], None)
+        self.chunk(vec![ChunkChoice { index, delta, logprobs, finish_reason }], None)
     }
 }
 
 impl Script for Chunks {
     const KIND: &'static str = "text/event-stream; charset=utf-8";
 
-    /// The role.
-    fn begin(&self) -> Option<Bytes> {
-        let delta =
-            DeltaReply { role: Some("assistant"), content: Some(String::new()), reasoning_content: None };
-        Some(self.choice(delta, None, None))
+    /// The role, for each choice.
+    fn begin(&mut self) -> Option<Bytes> {
+        let role = |index| {
+            let content = Some(String::new());
+            let delta = DeltaReply { role: Some("assistant"), content, ..DeltaReply::default() };
+            self.choice(index, delta, None, None)
+        };
+        Some((0..self.usages.len()).flat_map(role).collect())
     }
 
-    fn token(&self, token: Token) -> Option<Bytes> {
+    fn token(&mut self, choice: usize, token: Token) -> Option<Bytes> {
         if token.delta.is_empty() && token.logprobs.is_none() {
             return None;
         }
-        let mut delta = DeltaReply::from(token.delta);
-        if delta.content.is_none() && delta.reasoning_content.is_none() {
+        let mut delta = DeltaReply::new(&self.head.id, choice, token.delta);
+        if delta.content.is_none() && delta.reasoning_content.is_none() && delta.tool_calls.is_empty() {
             delta.content = Some(String::new());
         }
-        Some(self.choice(delta, token.logprobs.map(Into::into), None))
+        Some(self.choice(choice, delta, token.logprobs.map(Into::into), None))
     }
 
-    /// What was held back, the reason of the end, the usage where asked for, the end mark.
-    fn end(&self, done: Done) -> Bytes {
+    /// What was held back, and the reason of the end.
+    fn end(&mut self, choice: usize, done: Done) -> Option<Bytes> {
         let mut end = Vec::new();
         if !done.tail.is_empty() {
-            end.extend_from_slice(&self.choice(done.tail.into(), None, None));
+            let tail = DeltaReply::new(&self.head.id, choice, done.tail);
+            end.extend_from_slice(&self.choice(choice, tail, None, None));
         }
-        end.extend_from_slice(&self.choice(DeltaReply::default(), None, Some(finish_reason(done.finish))));
+        let reason = Some(finish_reason(done.finish));
+        end.extend_from_slice(&self.choice(choice, DeltaReply::default(), None, reason));
+        if let Some(usage) = self.usages.get_mut(choice) {
+            *usage = done.usage;
+        }
+        Some(end.into())
+    }
+
+    /// The usage where asked for, and the end mark.
+    fn close(&mut self) -> Option<Bytes> {
+        let mut end = Vec::new();
         if self.include_usage {
-            end.extend_from_slice(&self.chunk(Vec::new(), Some(done.usage.into())));
+            let usage = several::usage(&self.usages, self.usages.len());
+            end.extend_from_slice(&self.chunk(Vec::new(), Some(usage.into())));
         }
         end.extend_from_slice(&DONE);
-        end.into()
+        Some(end.into())
     }
 
     /// An error event, and no `[DONE]`.
-    fn failure(&self, error: &ApiError) -> Bytes {
+    fn failure(&mut self, error: &ApiError) -> Bytes {
         data(&error.body())
     }
 
-    fn idle(&self) -> Bytes {
+    fn idle(&mut self) -> Bytes {
         KEEP_ALIVE
     }
 }
 
 /// One server-sent event.
-fn data(value: &impl Serialize) -> Bytes {
+pub(super) fn data(value: &impl Serialize) -> Bytes {
     let json = serde_json::to_string(value).unwrap_or_else(|_| "{}".into());
     format!("data: {json}\n\n").into()
 }

@@ -3,42 +3,35 @@
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::http::Context;
 use crate::http::body::{Body, json};
 use crate::http::error::ApiError;
+use crate::http::{Context, names};
 
-/// The loaded model; none until one is loaded.
-fn loaded(context: &Context) -> Option<(String, Value)> {
+/// The loaded model under the name `id`; none until one is loaded.
+fn loaded(context: &Context, id: Option<&str>) -> Option<Value> {
     let model = context.service.status().model?;
-    let value = json!({
-        "id": model.name,
+    Some(json!({
+        "id": id.unwrap_or(&model.name),
         "object": "model",
         "created": context.started,
         "owned_by": "llm8850",
         "max_model_len": model.context,
-    });
-    Some((model.name, value))
+    }))
 }
 
-/// All models.
+/// All models: the loaded one, and once more under each alias.
 pub fn list(context: &Context) -> Response<Body> {
-    let data: Vec<Value> = loaded(context).into_iter().map(|(_, value)| value).collect();
+    let aliases = context.service.settings().aliases;
+    let names = std::iter::once(None).chain(aliases.iter().map(|alias| Some(alias.as_str())));
+    let data: Vec<Value> = names.filter_map(|id| loaded(context, id)).collect();
     json(StatusCode::OK, &json!({"object": "list", "data": data}))
 }
 
-/// One model.
+/// The model by one of its names.
 ///
 /// # Errors
 /// 404 for any other.
 pub fn get(context: &Context, id: &str) -> Result<Response<Body>, ApiError> {
-    match loaded(context) {
-        Some((name, value)) if name == id => Ok(json(StatusCode::OK, &value)),
-        _ => {
-            let shown: String = id.chars().take(200).collect();
-            Err(ApiError::invalid(format!("The model '{shown}' does not exist."))
-                .status(StatusCode::NOT_FOUND)
-                .code("model_not_found")
-                .param("model"))
-        }
-    }
+    let model = loaded(context, Some(id)).filter(|_| names::knows(context, id));
+    model.map(|model| json(StatusCode::OK, &model)).ok_or_else(|| names::unknown(context, id))
 }

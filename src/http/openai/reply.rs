@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::chat::{Delta, TokenLogprobs, Usage};
+use crate::chat::{CallPiece, Delta, TokenLogprobs, Usage};
 use crate::http::answer::TokenReply;
 
 /// What all objects of one answer have in common.
@@ -25,13 +25,13 @@ pub const FINGERPRINT: &str = concat!("llm8850-", env!("CARGO_PKG_VERSION"));
 pub struct Completion<'a> {
     #[serde(flatten)]
     pub head: &'a Head,
-    pub choices: [Choice; 1],
+    pub choices: Vec<Choice>,
     pub usage: UsageReply,
 }
 
 #[derive(Debug, Serialize)]
 pub struct Choice {
-    pub index: u32,
+    pub index: usize,
     pub message: MessageReply,
     /// Null unless asked for.
     pub logprobs: Option<LogprobsReply>,
@@ -45,7 +45,48 @@ pub struct MessageReply {
     pub content: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reasoning_content: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<CallReply>,
     pub refusal: Option<String>,
+}
+
+/// A tool's call, or a piece of one.
+#[derive(Debug, Serialize)]
+pub struct CallReply {
+    /// Where pieces are told apart by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// With the first piece.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
+    pub function: FunctionReply,
+}
+
+#[derive(Debug, Serialize)]
+pub struct FunctionReply {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// JSON text.
+    pub arguments: String,
+}
+
+impl CallReply {
+    /// `piece` of a choice's call in the answer with this id.
+    pub fn new(answer: &str, choice: usize, piece: CallPiece) -> Self {
+        let id = || {
+            let random = answer.rsplit('-').next().unwrap_or(answer);
+            format!("call_{random}{choice}_{}", piece.index)
+        };
+        let first = piece.name.is_some();
+        Self {
+            index: Some(piece.index),
+            id: first.then(id),
+            kind: first.then_some("function"),
+            function: FunctionReply { name: piece.name, arguments: piece.arguments },
+        }
+    }
 }
 
 /// A piece of an answer.
@@ -62,7 +103,7 @@ pub struct Chunk<'a> {
 
 #[derive(Debug, Serialize)]
 pub struct ChunkChoice {
-    pub index: u32,
+    pub index: usize,
     pub delta: DeltaReply,
     pub logprobs: Option<LogprobsReply>,
     pub finish_reason: Option<&'static str>,
@@ -76,12 +117,21 @@ pub struct DeltaReply {
     pub content: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<CallReply>,
 }
 
-impl From<Delta> for DeltaReply {
-    fn from(delta: Delta) -> Self {
+impl DeltaReply {
+    /// What a choice of the answer with this id said.
+    pub fn new(answer: &str, choice: usize, delta: Delta) -> Self {
         let some = |text: String| (!text.is_empty()).then_some(text);
-        Self { role: None, content: some(delta.content), reasoning_content: some(delta.reasoning) }
+        let calls = delta.calls.into_iter().map(|piece| CallReply::new(answer, choice, piece));
+        Self {
+            role: None,
+            content: some(delta.content),
+            reasoning_content: some(delta.reasoning),
+            tool_calls: calls.collect(),
+        }
     }
 }
 

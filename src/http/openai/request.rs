@@ -6,78 +6,77 @@
 
 use serde_json::Value;
 
-use super::message;
+use super::{message, several};
 use crate::chat::{Input, Limits, Request, Sampling, Think};
 use crate::http::error::ApiError;
 use crate::http::fields::{self, Fields, missing, unsupported, wrong_type, wrong_value};
-use crate::http::sampling;
+use crate::http::{form, sampling};
 
 const BIASES: usize = 10_000;
 
 /// A parsed request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatRequest {
+    /// The model's name as the client wrote it.
+    pub model: String,
     pub request: Request,
+    /// How many answers.
+    pub n: usize,
     /// Server-sent events instead of one JSON object.
     pub stream: bool,
     /// A last event with token counts.
     pub include_usage: bool,
 }
 
-/// Parses a body. At most `messages` messages are taken.
+/// Parses a body. At most `messages` messages are taken; `deployment` is the model where the
+/// body names none.
 ///
 /// # Errors
 /// 400 with the name of the wrong parameter.
-pub fn parse(body: &[u8], messages: usize) -> Result<ChatRequest, ApiError> {
+pub fn parse(body: &[u8], messages: usize, deployment: Option<&str>) -> Result<ChatRequest, ApiError> {
     let value = fields::json(body)?;
     let fields = Fields::root(&value)?;
-    fields.text("model")?.ok_or_else(|| missing("model"))?;
+    let model = model(&fields, deployment)?;
     fields.text("user")?;
     refuse_unsupported(&fields)?;
     let input = Input::Chat(message::read_all(&fields, messages)?);
-    let stream = fields.flag("stream")?.unwrap_or(false);
-    let options = fields.object("stream_options")?;
-    let include_usage = options.map_or(Ok(None), |options| options.flag("include_usage"))?.unwrap_or(false);
+    let (stream, include_usage) = stream(&fields)?;
     // The newer name goes before the deprecated one.
-    let newer = fields.integer("max_completion_tokens", 1..=sampling::MANY)?;
-    let max_tokens =
-        newer.or(fields.integer("max_tokens", 1..=sampling::MANY)?).and_then(|n| u32::try_from(n).ok());
-    let limits = Limits { max_tokens, ..Limits::default() };
+    let max_tokens = tokens(&fields, "max_completion_tokens")?.or(tokens(&fields, "max_tokens")?);
+    let limits = Limits { max_tokens, deadline_ms: form::deadline(&fields)?, ..Limits::default() };
     let request = Request {
         sampling: sampling(&fields)?,
         limits,
         think: think(&fields)?,
         logprobs: sampling::logprobs(&fields)?,
+        format: form::format(fields.object("response_format")?.as_ref(), true)?,
+        tools: form::tools(&fields)?,
         buffered: !stream,
         ..Request::new(input)
     };
-    Ok(ChatRequest { request, stream, include_usage })
+    Ok(ChatRequest { model, request, n: several::asked(&fields)?, stream, include_usage })
+}
+
+/// The model's name: the body's, else `deployment`.
+pub(super) fn model(fields: &Fields<'_>, deployment: Option<&str>) -> Result<String, ApiError> {
+    Ok(fields.text("model")?.or(deployment).ok_or_else(|| missing("model"))?.to_owned())
+}
+
+/// Whether the answer is streamed, and whether its usage is told.
+pub(super) fn stream(fields: &Fields<'_>) -> Result<(bool, bool), ApiError> {
+    let options = fields.object("stream_options")?;
+    let include_usage = options.map_or(Ok(None), |options| options.flag("include_usage"))?;
+    Ok((fields.flag("stream")?.unwrap_or(false), include_usage.unwrap_or(false)))
+}
+
+/// A number of tokens, from 1.
+pub(super) fn tokens(fields: &Fields<'_>, name: &str) -> Result<Option<u32>, ApiError> {
+    Ok(fields.integer(name, 1..=sampling::MANY)?.and_then(|n| u32::try_from(n).ok()))
 }
 
 fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
-    if let Some(n) = fields.integer("n", 1..=128)?.filter(|&n| n != 1) {
-        return Err(unsupported("n", format_args!("is {n}, but one answer is given at a time")));
-    }
-    if let Some(format) = fields.object("response_format")? {
-        match format.text("type")?.ok_or_else(|| missing("response_format.type"))? {
-            "text" => {}
-            other => {
-                let shown: String = other.chars().take(40).collect();
-                return Err(unsupported(
-                    "response_format",
-                    format_args!("is '{shown}', but only 'text' is given"),
-                ));
-            }
-        }
-    }
-    for name in ["tools", "functions"] {
-        if fields.list(name)?.is_some_and(|tools| !tools.is_empty()) {
-            return Err(unsupported(name, "names tools, but this server offers none to the model"));
-        }
-    }
-    let choice = fields.get("tool_choice");
-    if choice.is_some_and(|choice| !matches!(choice.as_str(), Some("none" | "auto"))) {
-        return Err(unsupported("tool_choice", "asks for a tool, but only 'none' and 'auto' are possible"));
+    if fields.list("functions")?.is_some_and(|functions| !functions.is_empty()) {
+        return Err(unsupported("functions", "is the old form: name them in 'tools'"));
     }
     let modalities = fields.list("modalities")?.unwrap_or_default();
     if modalities.iter().any(|modality| modality != "text") {
@@ -87,7 +86,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
 }
 
 /// OpenAI's own parameters beside those all dialects know.
-fn sampling(fields: &Fields<'_>) -> Result<Sampling, ApiError> {
+pub(super) fn sampling(fields: &Fields<'_>) -> Result<Sampling, ApiError> {
     let sampling = sampling::read(fields)?;
     let other_name = sampling::repeat_penalty(fields, "repetition_penalty")?;
     let repeat_penalty = sampling.repeat_penalty.or(other_name);
@@ -117,7 +116,8 @@ fn logit_bias(fields: &Fields<'_>) -> Result<Vec<(u32, f32)>, ApiError> {
     each.collect()
 }
 
-fn think(fields: &Fields<'_>) -> Result<Think, ApiError> {
+/// Whether the model thinks, by any of the switches.
+pub(super) fn think(fields: &Fields<'_>) -> Result<Think, ApiError> {
     let template = fields.object("chat_template_kwargs")?;
     let template = template.map_or(Ok(None), |template| template.flag("enable_thinking"))?;
     if let Some(on) = fields.flag("enable_thinking")?.or(template) {

@@ -69,8 +69,8 @@ impl Stage {
         self.send(Report::Answer { id, event });
     }
 
-    fn done(&self, id: RequestId, finish: Finish, tokens: u32) {
-        let usage = Usage { prompt_tokens: 3, completion_tokens: tokens, ..Usage::default() };
+    fn done(&self, id: RequestId, finish: Finish, prompt_tokens: u32, tokens: u32) {
+        let usage = Usage { prompt_tokens, completion_tokens: tokens, ..Usage::default() };
         let (tail, timings) = Default::default();
         self.answer(id, Event::Done(Done { finish, tail, usage, timings, logprobs: None }));
     }
@@ -109,18 +109,22 @@ impl Stage {
             }
             _ => self.answer(id, Event::Started(Started { prompt_tokens: 3, ..Started::default() })),
         }
+        let size = match &request.input {
+            Input::Chat(messages) if prompt == "count messages" => u32::try_from(messages.len()).unwrap(),
+            _ => 3,
+        };
         let waits = prompt == "wait for cancel";
         for index in resume..tokens {
             while waits && self.cancelled.load(Ordering::Acquire) != id.0 {
                 thread::park();
             }
             if self.cancelled.load(Ordering::Acquire) == id.0 {
-                return self.done(id, Finish::Cancelled, index);
+                return self.done(id, Finish::Cancelled, size, index);
             }
             self.answer(id, Event::Token(made(seed, index, request.logprobs.is_some())));
             self.stumble(id, index + 1, resume == 0);
         }
-        self.done(id, Finish::Length, tokens);
+        self.done(id, Finish::Length, size, tokens);
     }
 }
 

@@ -8,7 +8,7 @@ fn with(extra: Value) -> Result<ChatRequest, ApiError> {
     for (key, value) in extra.as_object().unwrap() {
         body[key] = value.clone();
     }
-    parse(body.to_string().as_bytes(), 10)
+    parse(body.to_string().as_bytes(), 10, None)
 }
 
 fn messages(list: Value) -> Result<Vec<Message>, ApiError> {
@@ -76,11 +76,12 @@ fn every_parameter_has_its_effect() {
         "max_completion_tokens": 7.0, "top_k": 40, "min_p": 0.05, "typical_p": 0.9,
         "repetition_penalty": 1.1, "repeat_last_n": -1, "logit_bias": {"50256": -100, "7": 1.5},
         "logprobs": true, "top_logprobs": 3, "stop": ["#", "", "["], "seed": 11,
-        "reasoning_effort": "none", "user": "someone", "n": 1, "tools": [], "tool_choice": "auto",
+        "reasoning_effort": "none", "user": "someone", "n": 3, "tools": [], "tool_choice": "auto",
         "response_format": {"type": "text"}, "modalities": ["text"], "unknown": {"x": [1]},
     }))
     .unwrap();
     assert!(chat.stream && chat.include_usage);
+    assert_eq!((chat.n, chat.model.as_str()), (3, "any"));
     let request = chat.request;
     assert_eq!((request.limits.max_tokens, request.logprobs, request.think), (Some(7), Some(3), Think::Off));
     let expected = Sampling {
@@ -95,6 +96,14 @@ fn every_parameter_has_its_effect() {
         ..Sampling::default()
     };
     assert_eq!(request.sampling, expected);
+}
+
+#[test]
+fn a_deployment_stands_for_a_model_that_is_not_named() {
+    let body =
+        |model: Value| json!({"model": model, "messages": [{"role": "user", "content": "Hi"}]}).to_string();
+    let model = |named| parse(body(named).as_bytes(), 10, Some("coyote")).unwrap().model;
+    assert_eq!((model(json!(null)), model(json!("other"))), ("coyote".into(), "other".into()));
 }
 
 #[test]
@@ -169,7 +178,7 @@ fn what_is_wrong_is_named() {
         (json!({"temperature": 2.1}), "temperature", "invalid_value"),
         (json!({"temperature": -0.1}), "temperature", "invalid_value"),
         (json!({"top_p": 1.1}), "top_p", "invalid_value"),
-        (json!({"n": 2}), "n", "unsupported_parameter"),
+        (json!({"n": 129}), "n", "invalid_value"),
         (json!({"n": 0}), "n", "invalid_value"),
         (json!({"max_tokens": 0}), "max_tokens", "invalid_value"),
         (json!({"max_tokens": 1.5}), "max_tokens", "invalid_type"),
@@ -189,9 +198,16 @@ fn what_is_wrong_is_named() {
         (json!({"top_logprobs": 3}), "top_logprobs", "invalid_value"),
         (json!({"logprobs": true, "top_logprobs": 21}), "top_logprobs", "invalid_value"),
         (json!({"logprobs": 5}), "logprobs", "invalid_type"),
-        (json!({"response_format": {"type": "json_object"}}), "response_format", "unsupported_parameter"),
-        (json!({"tools": [{"type": "function"}]}), "tools", "unsupported_parameter"),
-        (json!({"tool_choice": "required"}), "tool_choice", "unsupported_parameter"),
+        (json!({"response_format": {"type": "grammar"}}), "response_format.type", "invalid_value"),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {}}}),
+            "response_format.json_schema.schema",
+            "missing_required_parameter",
+        ),
+        (json!({"tools": [{"type": "function"}]}), "tools[0].name", "missing_required_parameter"),
+        (json!({"functions": [{"name": "f"}]}), "functions", "unsupported_parameter"),
+        (json!({"tool_choice": "required"}), "tool_choice", "invalid_value"),
+        (json!({"deadline_ms": 0}), "deadline_ms", "invalid_value"),
         (json!({"modalities": ["text", "audio"]}), "modalities", "unsupported_parameter"),
         (json!({"reasoning_effort": "extreme"}), "reasoning_effort", "invalid_value"),
         (json!({"user": 5}), "user", "invalid_type"),
@@ -212,10 +228,10 @@ fn what_is_wrong_is_named() {
 fn what_is_not_json_or_not_an_object_is_refused() {
     let deep = "[".repeat(100_000);
     for body in ["", "{", "nonsense", "\u{0}", deep.as_str()] {
-        assert_eq!(parse(body.as_bytes(), 10).unwrap_err().code, Some("invalid_json"));
+        assert_eq!(parse(body.as_bytes(), 10, None).unwrap_err().code, Some("invalid_json"));
     }
-    assert!(parse(b"[1]", 10).unwrap_err().message.contains("an array"));
-    assert_eq!(parse(b"\xff\xfe", 10).unwrap_err().status, 400);
+    assert!(parse(b"[1]", 10, None).unwrap_err().message.contains("an array"));
+    assert_eq!(parse(b"\xff\xfe", 10, None).unwrap_err().status, 400);
 }
 
 proptest::proptest! {
@@ -226,7 +242,7 @@ proptest::proptest! {
         text in "(-?[0-9]{1,25}(\\.[0-9]{1,3})?(e[0-9]{1,3})?|\"[a-z]{0,5}\"|\\[(1|\"x\"|null|\\{\\})?\\]|\\{\"type\":[0-9]\\}|true)",
     ) {
         let body = format!("{{\"model\":\"m\",\"messages\":[{{\"role\":\"user\",\"content\":\"x\"}}],\"{key}\":{text}}}");
-        if let Err(error) = parse(body.as_bytes(), 10) {
+        if let Err(error) = parse(body.as_bytes(), 10, None) {
             proptest::prop_assert_eq!(error.status, 400);
         }
     }

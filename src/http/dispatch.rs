@@ -1,0 +1,199 @@
+//! What is done with a request, from its head to the response.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::body::Body as HttpBody;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use tracing::{debug, warn};
+
+use super::body::{Body, response};
+use super::caller::Caller;
+use super::error::ApiError;
+use super::ollama::{self, reply::Form};
+use super::route::Route;
+use super::tally::Tally;
+use super::{Context, diagnostics, health, metrics, openai, openapi, page, vendor};
+use crate::sys::chance;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// On every response while the small model on the CPU answers.
+const DEGRADED: HeaderName = HeaderName::from_static("x-llm8850-degraded");
+/// On a response that tells a configured sentence instead of an error: the error's code.
+const SPOKEN: HeaderName = HeaderName::from_static("x-llm8850-fallback");
+const SERVER: &str = concat!("llm8850/", env!("CARGO_PKG_VERSION"));
+/// How errors are told at `path`: as its dialect tells them.
+fn teller(path: &str) -> fn(ApiError) -> Response<Body> {
+    match path.split('/').find(|part| !part.is_empty()) {
+        None | Some("api") => ApiError::into_line,
+        Some(_) => ApiError::into_response,
+    }
+}
+
+/// Answers one request.
+pub async fn handle<B>(context: Arc<Context>, mut caller: Caller, request: Request<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let id = request_id(request.headers());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = match caller.read(request.headers()) {
+        Ok(()) => answer(&context, &caller, request).await,
+        Err(error) => teller(&path)(error),
+    };
+    let status = response.status();
+    // Who polls for readiness expects to be refused.
+    let expected = matches!(path.as_str(), "/readyz" | "/health");
+    match status.is_server_error() && !expected {
+        true => warn!(%method, path, status = status.as_u16(), "answered with an error"),
+        false => debug!(%method, path, status = status.as_u16(), "answered"),
+    }
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+    if context.service.status().degraded {
+        headers.insert(DEGRADED, HeaderValue::from_static("cpu"));
+    }
+    if let Some(fault) = caller.spoken() {
+        headers.insert(SPOKEN, HeaderValue::from_static(fault.code()));
+    }
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
+    response
+}
+
+async fn answer<B>(context: &Arc<Context>, caller: &Caller, request: Request<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if request.method() == Method::OPTIONS {
+        return preflight(request.headers());
+    }
+    let path = request.uri().path();
+    let tell = teller(path);
+    let Some(route) = Route::of(path) else {
+        let shown: String = path.chars().take(200).collect();
+        let message = format!("Unknown request URL: {} {shown}.", request.method());
+        return tell(ApiError::invalid(message).status(StatusCode::NOT_FOUND).code("unknown_url"));
+    };
+    let method = request.method().clone();
+    if !route.methods().contains(&method) {
+        return not_allowed(&method, route.methods(), tell);
+    }
+    let tally = route.dialect(&method).map(|dialect| Tally::new(context, dialect));
+    let for_person = page::wanted(request.headers());
+    let body = match method {
+        Method::POST => context.read(request.into_body()).await,
+        _ => Ok(Bytes::new()),
+    };
+    let answered = match body {
+        Ok(body) => act(context, caller, route, &method, for_person, body).await,
+        Err(error) => Err(error),
+    };
+    let mut response = answered.unwrap_or_else(tell);
+    if let Some(tally) = tally {
+        tally.follow(&mut response);
+    }
+    response
+}
+
+async fn act(
+    context: &Arc<Context>,
+    caller: &Caller,
+    route: Route,
+    method: &Method,
+    for_person: bool,
+    body: Bytes,
+) -> Result<Response<Body>, ApiError> {
+    match route {
+        Route::Live => Ok(health::live()),
+        Route::Ready => Ok(health::ready(context)),
+        Route::Status => Ok(health::status(context)),
+        Route::Incidents => Ok(health::incidents(context)),
+        Route::Logs => Ok(diagnostics::logs(context)),
+        Route::Diagnostics => diagnostics::diagnostics(context).await,
+        Route::OpenApi => Ok(openapi::openapi()),
+        Route::Metrics => Ok(metrics::metrics(context)),
+        Route::Models => Ok(openai::models::list(context)),
+        Route::Model(id) => openai::models::get(context, &id),
+        Route::Chat(deployment) => openai::chat::complete(context, caller, deployment, body).await,
+        Route::Completions(deployment) => {
+            openai::completions::complete(context, caller, deployment, body).await
+        }
+        Route::Responses => openai::responses::create(context, caller, body).await,
+        Route::Response => Err(openai::responses::forgotten()),
+        Route::Embeddings => Err(ollama::manage::no_embeddings()),
+        Route::Root if *method == Method::POST => {
+            ollama::answer::answer(context, caller, Form::Chat, body).await
+        }
+        Route::Root if for_person => Ok(page::page()),
+        Route::Root => Ok(ollama::models::running()),
+        Route::Ollama(form) => ollama::answer::answer(context, caller, form, body).await,
+        Route::Tags => Ok(ollama::models::list(context)),
+        Route::Loaded => Ok(ollama::models::loaded(context)),
+        Route::Show => ollama::models::show(context, &body),
+        Route::Version => Ok(ollama::models::version()),
+        Route::Pull => ollama::manage::pull(context, &body),
+        Route::Blob if *method == Method::HEAD => Err(ollama::manage::no_blob()),
+        Route::Manage | Route::Delete | Route::Blob => Err(ollama::manage::refused()),
+        Route::Reset => vendor::control::reset(context, &body),
+        Route::Stop => Ok(vendor::control::stop(context)),
+        Route::Polled => vendor::polled::poll(context),
+    }
+}
+
+fn not_allowed(method: &Method, allowed: &[Method], tell: fn(ApiError) -> Response<Body>) -> Response<Body> {
+    let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    let message = format!("{method} is not allowed here: use {}.", names.join(" or "));
+    let error = ApiError::invalid(message).status(StatusCode::METHOD_NOT_ALLOWED).code("method_not_allowed");
+    let mut response = tell(error);
+    if let Ok(allowed) = HeaderValue::try_from(format!("{}, OPTIONS", names.join(", "))) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
+}
+
+/// Any page may use the service: it is meant for the local network and keeps no secrets
+/// of a browser's user.
+fn preflight(asked: &HeaderMap) -> Response<Body> {
+    let mut response = response(StatusCode::NO_CONTENT, "text/plain", "");
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_TYPE);
+    headers
+        .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE, OPTIONS"));
+    let allowed = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let allowed = allowed.unwrap_or(HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
+}
+
+/// The caller's request id where it is fit to be repeated, otherwise a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let fit = |id: &&HeaderValue| id.len() <= 128 && !id.is_empty() && id.to_str().is_ok();
+    headers.get(REQUEST_ID).filter(fit).cloned().unwrap_or_else(|| {
+        let made = format!("req_{:016x}", chance::bits());
+        HeaderValue::try_from(made).unwrap_or(HeaderValue::from_static("req"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_is_repeated_only_where_it_is_fit() {
+        let with = |id: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(id).unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(with(b"my-id"), "my-id");
+        assert!(with(&[b'x'; 129]).to_str().unwrap().starts_with("req_"));
+        assert!(with(b"\xff").to_str().unwrap().starts_with("req_"));
+        assert!(request_id(&HeaderMap::new()).to_str().unwrap().starts_with("req_"));
+    }
+}
