@@ -158,7 +158,7 @@ def test_an_empty_request_asks_for_the_model(chatter):
         ({"options": {"stop": 5}}, "options.stop"),
         ({"messages": [{"role": "nobody", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": "x", "images": [b"image"]}]}, "messages[0].images"),
-        ({"format": "yaml"}, "format"),
+        ({"format": {"type": "nonsense"}}, "nonsense"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
     ],
 )
