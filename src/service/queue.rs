@@ -65,3 +65,33 @@ impl Queue {
         self.jobs.iter().map(|job| if job.held() { job.hold.min(job.due) } else { job.due }).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+    use crate::chat::{Input, Request};
+    use crate::service::job::Times;
+
+    fn job(id: u64, arrived: u64, priority: Priority) -> Job {
+        let arrived = Duration::from_secs(arrived);
+        let far = arrived + Duration::from_secs(300);
+        let request = Request { priority, ..Request::new(Input::Raw(String::new())) };
+        let times = Times { arrived, deadline: far, hold: far };
+        Job::new(RequestId(id), request, mpsc::channel(1).0, oneshot::channel().0, times)
+    }
+
+    #[test]
+    fn the_important_overtake_and_none_waits_for_ever() {
+        let mut queue = Queue::default();
+        queue.push(job(1, 0, Priority::Low));
+        queue.push(job(2, 10, Priority::Normal));
+        queue.push(job(3, 11, Priority::Normal));
+        queue.push(job(4, 20, Priority::High));
+        // More than its handicap later than the first.
+        queue.push(job(5, 121, Priority::High));
+        let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|job| job.id.0).collect();
+        assert_eq!(order, [4, 2, 3, 1, 5]);
+    }
+}

@@ -112,3 +112,26 @@ def test_a_sentence_is_spoken_where_configured(tmp_path):
         assert appliance.get("/v1/status")["counters"]["spoken_fallbacks"] == 3
     finally:
         appliance.stop()
+
+
+def test_an_answer_with_a_deadline_ends_before_its_limit(client):
+    # Without the tokens that end an answer it would go on to the limit.
+    reply = client.chat.completions.create(
+        model="any",
+        messages=[{"role": "user", "content": "Tell me a long story."}],
+        temperature=0,
+        max_tokens=1500,
+        logit_bias={"0": -100, "2": -100},
+        extra_body={"deadline_ms": 4000},
+    )
+    assert reply.choices[0].finish_reason == "length" and reply.choices[0].message.content
+    assert 0 < reply.usage.completion_tokens < 1500
+
+
+@pytest.mark.parametrize("name, value", [("x-priority", "urgent"), ("x-deadline-ms", "soon")])
+def test_a_wrong_header_is_named(client, name, value):
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(
+            model="any", messages=[{"role": "user", "content": "a"}], extra_headers={name: value}
+        )
+    assert name in str(refused.value)
