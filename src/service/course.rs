@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::chat::Started;
+use crate::chat::{Started, Timings};
 
 /// Answers remembered.
 const MOST: usize = 8;
@@ -55,6 +55,16 @@ impl Course {
         self.last = now;
         self.tokens = self.tokens.saturating_add(1);
         first
+    }
+
+    /// Where the time went since a worker was given it.
+    pub fn timings(&self, given: Duration) -> Timings {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let first = self.first.unwrap_or(self.last);
+        Timings {
+            prefill_us: micros(first.saturating_sub(given)),
+            decode_us: micros(self.last.saturating_sub(first)),
+        }
     }
 
     /// How it went, once there was a token; its request came at `arrived`.

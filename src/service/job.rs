@@ -110,13 +110,11 @@ impl Job {
         let _ = self.events.try_send(Event::Failed(failure));
     }
 
-    /// Ends it with what came so far, after so long a decode.
-    pub fn conclude(self, decoding: Duration) {
+    /// Ends it with what came so far, which took so long.
+    pub fn conclude(self, timings: Timings) {
         let Started { prompt_tokens, cached_tokens, .. } = self.started.unwrap_or_default();
         let completion_tokens = u32::try_from(self.tokens.len()).unwrap_or(u32::MAX);
         let usage = Usage { prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens: 0 };
-        let decode_us = u64::try_from(decoding.as_micros()).unwrap_or(u64::MAX);
-        let timings = Timings { prefill_us: 0, decode_us };
         let done = Done { finish: Finish::Deadline, tail: Delta::default(), usage, timings, logprobs: None };
         let _ = self.events.try_send(Event::Done(done));
     }

@@ -189,13 +189,10 @@ impl<H: Hands> Actor<H> {
             Ok(Progress::Ended) => {
                 let Some(run) = self.running.take() else { return };
                 let took = self.now.saturating_sub(run.since);
-                self.estimate.answered(took);
                 info!(request = id.0, tokens, seconds = took.as_secs_f64(), failed, "answered");
-                let ended = &mut self.status.counters;
-                *(if failed { &mut ended.failed } else { &mut ended.answered }) += 1;
-                ended.degraded += u64::from(seat == Seat::Cpu && !failed);
-                if let Some(answered) = run.course.end(run.job.arrived).filter(|_| !failed) {
-                    answered.remember(&mut self.status.answers);
+                match failed {
+                    true => self.status.counters.failed += 1,
+                    false => self.answered(&run),
                 }
             }
             Ok(Progress::Deserted) => {
@@ -205,6 +202,16 @@ impl<H: Hands> Actor<H> {
                 self.cancel(&run);
             }
             Err(failure) => self.distrust(seat, failure),
+        }
+    }
+
+    /// Counts an answer that was given.
+    pub(super) fn answered(&mut self, run: &Running) {
+        self.estimate.answered(self.now.saturating_sub(run.since));
+        self.status.counters.answered += 1;
+        self.status.counters.degraded += u64::from(run.seat == Seat::Cpu);
+        if let Some(answered) = run.course.end(run.job.arrived) {
+            answered.remember(&mut self.status.answers);
         }
     }
 

@@ -96,10 +96,9 @@ impl<H: Hands> Actor<H> {
                 tokens = run.job.tokens(),
                 "answered as far as its deadline let it"
             );
-            self.status.counters.answered += 1;
+            self.answered(&run);
             self.cancel(&run);
-            let decoding = self.now.saturating_sub(run.since);
-            return run.job.conclude(decoding);
+            return run.job.conclude(run.course.timings(run.since));
         }
         let detail = format!("request {} ended after {} tokens", run.job.id.0, run.job.tokens());
         self.give_up(run, Failure::new(Fault::Timeout, detail));
