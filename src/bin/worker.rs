@@ -13,7 +13,7 @@ use llm8850::config::{Config, PathChoice};
 use llm8850::fault::{Failure, Fault, Result};
 use llm8850::inference::pipeline::PathMode;
 use llm8850::sys::log;
-use llm8850::worker::{Once, Settings, answer_once, exit_code, serve};
+use llm8850::worker::{Once, Package, Settings, answer_once, exit_code, serve};
 
 /// Runs a language model on the card.
 #[derive(Parser)]
@@ -93,22 +93,28 @@ fn supervisor() -> Result<UnixStream> {
 
 fn settings(arguments: &Arguments, config: &Config) -> Result<Settings> {
     let (worker, model) = (&config.worker, &config.model);
-    let descriptor = model.descriptor.clone().map(toml::Table::try_into).transpose();
+    let first = match &arguments.model_dir {
+        // Another model has another name, and no others beside it.
+        Some(dir) => Package::new(dir, None, model.context, model.descriptor.as_ref())?,
+        None => Package::new(&model.dir, Some(model.name()), model.context, model.descriptor.as_ref())?,
+    };
+    let others = model.others.iter().filter(|_| arguments.model_dir.is_none()).filter_map(|other| {
+        let package = Package::new(&other.dir, Some(other.name()), other.context, other.descriptor.as_ref());
+        // The first model answers, whatever is wrong with the others.
+        package.inspect_err(|failure| tracing::error!(model = other.name(), %failure)).ok()
+    });
     Ok(Settings {
         runtime: arguments.runtime.clone().unwrap_or_else(|| worker.runtime.clone()),
         runtime_config: worker.runtime_config().map(Path::to_owned),
         device: worker.device as usize,
-        model_dir: arguments.model_dir.clone().unwrap_or_else(|| model.dir.clone()),
-        descriptor: descriptor.map_err(|e| Failure::new(Fault::Config, format!("model.descriptor: {e}")))?,
-        // Another model has another name.
-        name: model.name.clone().filter(|_| arguments.model_dir.is_none()),
+        model: first,
+        others: others.collect(),
         verify: worker.verify && !arguments.no_verify,
         path: match (arguments.path, worker.path) {
             (Some(PathArgument::Auto), _) | (None, PathChoice::Auto) => PathMode::Auto,
             (Some(PathArgument::Plain), _) | (None, PathChoice::Plain) => PathMode::Plain,
             (Some(PathArgument::CopySaving), _) | (None, PathChoice::CopySaving) => PathMode::CopySaving,
         },
-        context: model.context,
         shutdown_deadline: worker.stop_s.0,
     })
 }

@@ -8,8 +8,8 @@ pub use event::{
     CallPiece, Delta, Done, Event, Finish, Started, Timings, Token, TokenChoice, TokenLogprobs, Usage,
 };
 pub use request::{
-    Format, Input, Limits, Message, Overflow, Priority, Request, Role, Sampling, Think, Tool, ToolCall,
-    ToolChoice, Tools,
+    Format, Input, KeepAlive, Limits, Message, Overflow, Priority, Request, Role, Sampling, Think, Tool,
+    ToolCall, ToolChoice, Tools,
 };
 
 use serde::{Deserialize, Serialize};

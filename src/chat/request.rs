@@ -1,5 +1,7 @@
 //! What a client asks for.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -57,6 +59,8 @@ impl Message {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Input {
+    /// Nothing: the model is only to be loaded, or unloaded.
+    Nothing,
     /// A conversation, rendered by the model's chat template.
     Chat(Vec<Message>),
     /// Text taken as it is; special tokens in it are recognised.
@@ -193,6 +197,28 @@ pub struct Limits {
     pub deadline_ms: Option<u32>,
 }
 
+/// How long a model stays loaded after its last answer, in seconds; less than 0 is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeepAlive(pub i64);
+
+impl KeepAlive {
+    pub const FOR_EVER: Self = Self(-1);
+    /// It is unloaded at once.
+    pub const NOT: Self = Self(0);
+
+    /// The time, where it is one.
+    pub fn time(self) -> Option<Duration> {
+        u64::try_from(self.0).ok().map(Duration::from_secs)
+    }
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self::FOR_EVER
+    }
+}
+
 /// Who goes first. A request overtakes others only for a while: none waits for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -206,6 +232,12 @@ pub enum Priority {
 /// One request in the common language.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
+    /// Which of the installed models is to answer; the first where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How long that stays loaded then, where the caller says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_alive: Option<KeepAlive>,
     pub input: Input,
     #[serde(default)]
     pub sampling: Sampling,
@@ -231,6 +263,8 @@ impl Request {
     /// A request for an answer to `input`, with every parameter left open.
     pub fn new(input: Input) -> Self {
         Self {
+            model: None,
+            keep_alive: None,
             input,
             sampling: Sampling::default(),
             limits: Limits::default(),

@@ -26,7 +26,7 @@ pub use fallback::Fallback;
 pub use lights::{Driver, Lights, Polarity};
 pub use limits::Limits;
 pub use log::{Level, Log};
-pub use model::Model;
+pub use model::{Installed, Model, Other};
 pub use problem::Problem;
 pub use recovery::Recovery;
 pub use resident::Resident;
@@ -107,7 +107,7 @@ impl Config {
             resident: Resident::default(),
             log: Log::default(),
             server: Server { listen: config.server.listen.clone(), ..Server::default() },
-            model: Model { aliases: Vec::new(), ..config.model.clone() },
+            model: config.model.as_loaded(),
             ..config.clone()
         };
         adopt(self) != adopt(started)

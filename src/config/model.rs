@@ -1,10 +1,11 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::section::{Findings, Section};
+use crate::chat::KeepAlive;
 
-/// `[model]`: what is loaded.
+/// `[model]`: what is loaded from the start, and what else is installed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
@@ -18,22 +19,93 @@ pub struct Model {
     pub context: Option<u32>,
     /// Describes packages that bring no `config.json` of their own.
     pub descriptor: Option<toml::Table>,
+    /// How long it stays loaded after an answer; for ever where nothing is said.
+    pub keep_alive_s: KeepAlive,
+    /// Models that are loaded when they are asked for.
+    pub others: Vec<Other>,
+}
+
+/// `[[model.others]]`: a model that is loaded when it is asked for. Fields as in [`Model`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Other {
+    pub dir: PathBuf,
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    #[serde(default)]
+    pub context: Option<u32>,
+    #[serde(default)]
+    pub descriptor: Option<toml::Table>,
+    #[serde(default = "Other::keep_alive")]
+    pub keep_alive_s: KeepAlive,
+}
+
+/// A model as clients know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Installed {
+    pub name: String,
+    pub aliases: Vec<String>,
+    /// How long it stays loaded after an answer, where a request does not say.
+    pub keep_alive: KeepAlive,
 }
 
 impl Default for Model {
     fn default() -> Self {
         let dir = "/var/lib/llm8850/model".into();
-        Self { dir, name: None, aliases: Vec::new(), context: None, descriptor: None }
+        let (name, context, descriptor) = (None, None, None);
+        let (aliases, others) = (Vec::new(), Vec::new());
+        Self { dir, name, aliases, context, descriptor, keep_alive_s: KeepAlive::FOR_EVER, others }
     }
+}
+
+impl Other {
+    /// As long as Ollama keeps one.
+    fn keep_alive() -> KeepAlive {
+        KeepAlive(300)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> String {
+        named(self.name.as_deref(), &self.dir)
+    }
+}
+
+fn named(name: Option<&str>, dir: &Path) -> String {
+    let of_directory = || dir.file_name().map(|name| name.to_string_lossy().into_owned());
+    name.map(str::to_owned).or_else(of_directory).unwrap_or_default()
 }
 
 impl Model {
     /// Its name.
-    pub fn name(&self) -> Option<String> {
-        let of_directory = || self.dir.file_name().map(|name| name.to_string_lossy().into_owned());
-        self.name.clone().or_else(of_directory)
+    pub fn name(&self) -> String {
+        named(self.name.as_deref(), &self.dir)
+    }
+
+    /// What of this a running worker cannot change.
+    pub(super) fn as_loaded(&self) -> Self {
+        let keep_alive_s = KeepAlive::default();
+        let other = |other: &Other| Other { aliases: Vec::new(), keep_alive_s, ..other.clone() };
+        let others = self.others.iter().map(other).collect();
+        Self { aliases: Vec::new(), keep_alive_s, others, ..self.clone() }
+    }
+
+    /// Every model; the one that is loaded from the start is the first.
+    pub fn installed(&self) -> Vec<Installed> {
+        let first =
+            Installed { name: self.name(), aliases: self.aliases.clone(), keep_alive: self.keep_alive_s };
+        let other = |other: &Other| Installed {
+            name: other.name(),
+            aliases: other.aliases.clone(),
+            keep_alive: other.keep_alive_s,
+        };
+        std::iter::once(first).chain(self.others.iter().map(other)).collect()
     }
 }
+
+/// Tokens of context that can be asked for.
+const CONTEXT: std::ops::RangeInclusive<u32> = 16..=1 << 20;
 
 impl Section for Model {
     const NAME: &'static str = "model";
@@ -51,6 +123,35 @@ impl Section for Model {
             findings.wrong("aliases", "has an empty name: leave that out");
             self.aliases.retain(|alias| !alias.is_empty());
         }
-        findings.optional("context", &mut self.context, 16..=1 << 20);
+        findings.optional("context", &mut self.context, CONTEXT);
+        let mut names = vec![self.name()];
+        names.extend_from_slice(&self.aliases);
+        self.others.retain(|other| {
+            let name = other.name();
+            let wrong = if other.dir.as_os_str().is_empty() || name.is_empty() {
+                Some("has an entry without a directory: write its `dir`".to_owned())
+            } else if let Some(taken) = std::iter::once(&name)
+                .chain(&other.aliases)
+                .find(|name| name.is_empty() || names.contains(name))
+            {
+                Some(format!("has the name {taken:?} twice, or it is empty: give {name} another"))
+            } else if other.context.is_some_and(|context| !CONTEXT.contains(&context)) {
+                Some(format!(
+                    "has a `context` for {name} that is not {} to {}",
+                    CONTEXT.start(),
+                    CONTEXT.end()
+                ))
+            } else {
+                None
+            };
+            let right = wrong.is_none();
+            if let Some(what) = wrong {
+                findings.wrong("others", what);
+            } else {
+                names.push(name);
+                names.extend_from_slice(&other.aliases);
+            }
+            right
+        });
     }
 }

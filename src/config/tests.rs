@@ -57,7 +57,7 @@ fn every_section_is_read() {
     assert_eq!(config.server.unknown_model, UnknownModel::Refuse);
     let sentence = |address: &str| config.server.sentence(address.parse().unwrap());
     assert_eq!((sentence("[::1]:8001"), sentence("0.0.0.0:8000")), (Some("One moment."), None));
-    assert_eq!((config.model.name().as_deref(), config.model.aliases.len()), (Some("small"), 1));
+    assert_eq!((config.model.name().as_str(), config.model.aliases.len()), ("small", 1));
     assert!(config.resident.polled && config.resident.max_tokens == 60);
     assert_eq!(config.worker.path, PathChoice::CopySaving);
     assert_eq!(config.worker.call_s.0.as_millis(), 2500);
@@ -127,12 +127,44 @@ text = \" \"
 }
 
 #[test]
+fn further_models_are_named_and_wrong_ones_left_out() {
+    let text = "
+        [model]
+        dir = \"/m/large\"
+        [[model.others]]
+        dir = \"/m/small\"
+        aliases = [\"gpt-4o-mini\"]
+        [[model.others]]
+        dir = \"/n/small\"
+        [[model.others]]
+        dir = \"/m/third\"
+        keep_alive_s = -1
+        [[model.others]]
+        dir = \"/m/fourth\"
+        aliases = [\"large\"]
+        [[model.others]]
+        dir = \"/\"
+    ";
+    let found = problems(text);
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(found[0].contains("\"small\" twice"), "{found:#?}");
+    assert!(found[1].contains("\"large\" twice"), "{found:#?}");
+    assert!(found[2].contains("without a directory"), "{found:#?}");
+    let installed = Config::parse(text, Path::new("c.toml")).0.model.installed();
+    let told: Vec<_> = installed.iter().map(|model| (model.name.as_str(), model.keep_alive.0)).collect();
+    assert_eq!(told, [("large", -1), ("small", 300), ("third", -1)]);
+    assert_eq!(installed[1].aliases, ["gpt-4o-mini"]);
+}
+
+#[test]
 fn only_what_needs_a_restart_asks_for_one() {
     let config = |text: &str| Config::parse(text, Path::new("c.toml")).0;
     let started = config("");
-    for text in
-        ["[server]\nunknown_model = \"refuse\"", "[model]\naliases = [\"a\"]", "[resident]\npolled = true"]
-    {
+    for text in [
+        "[server]\nunknown_model = \"refuse\"",
+        "[model]\naliases = [\"a\"]\nkeep_alive_s = 9",
+        "[resident]\npolled = true",
+    ] {
         assert!(!config(text).needs_restart(&started), "{text}");
     }
     for text in ["[server]\nlisten = [\"127.0.0.1:1\"]", "[model]\nname = \"a\"", "[worker]\ndevice = 1"] {

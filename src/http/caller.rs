@@ -8,6 +8,7 @@ use hyper::header::HeaderValue;
 
 use super::error::ApiError;
 use super::fields::wrong_value;
+use super::tally::Asked;
 use crate::chat::{Priority, Request};
 use crate::fault::{Failure, Fault};
 use crate::service::Service;
@@ -25,14 +26,15 @@ pub struct Caller {
     deadline_ms: Option<u32>,
     /// The fault instead of which it was told.
     spoken: Arc<OnceLock<Fault>>,
+    asked: Asked,
 }
 
 impl Caller {
     /// Who came by `listener`, an address of the configuration.
     pub fn at(listener: SocketAddr, service: &Service) -> Self {
         let sentence = service.settings().server.sentence(listener).map(str::to_owned);
-        let (priority, deadline_ms, spoken) = (None, None, Arc::default());
-        Self { service: service.clone(), sentence, priority, deadline_ms, spoken }
+        let (priority, deadline_ms, spoken, asked) = (None, None, Arc::default(), Arc::default());
+        Self { service: service.clone(), sentence, priority, deadline_ms, spoken, asked }
     }
 
     /// Takes in what the request's head says.
@@ -58,9 +60,16 @@ impl Caller {
 
     /// The request with what its head says; the body goes before it.
     pub fn adorn(&self, mut request: Request) -> Request {
+        // All choices of an answer are of one model.
+        let _ = self.asked.set(request.model.clone());
         request.priority = self.priority.unwrap_or(request.priority);
         request.limits.deadline_ms = request.limits.deadline_ms.or(self.deadline_ms);
         request
+    }
+
+    /// Which model it asks for, as soon as that is known.
+    pub fn asked(&self) -> Asked {
+        Arc::clone(&self.asked)
     }
 
     /// The sentence to tell instead of `failure`. Where the request itself is wrong there is none.

@@ -83,7 +83,7 @@ where
     if !route.methods().contains(&method) {
         return not_allowed(&method, route.methods(), tell);
     }
-    let tally = route.dialect(&method).map(|dialect| Tally::new(context, dialect));
+    let tally = route.dialect(&method).map(|dialect| Tally::new(context, dialect, caller.asked()));
     let for_person = page::wanted(request.headers());
     let body = match method {
         Method::POST => context.read(request.into_body()).await,

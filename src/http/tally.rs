@@ -5,20 +5,25 @@ use std::sync::{Arc, OnceLock};
 use hyper::header::RETRY_AFTER;
 use hyper::{Response, StatusCode};
 
-use super::Context;
 use super::body::Body;
+use super::{Context, names};
 use crate::metrics::{Dialect, Outcome};
+
+/// Which of the installed models a request asks for; `None` is the first.
+pub type Asked = Arc<OnceLock<Option<String>>>;
 
 /// A request whose end is counted. Dropped before, its client left.
 pub struct Tally {
     context: Arc<Context>,
     dialect: Dialect,
+    /// Who was asked, as soon as that is known.
+    model: Asked,
     outcome: Outcome,
 }
 
 impl Tally {
-    pub fn new(context: &Arc<Context>, dialect: Dialect) -> Self {
-        Self { context: Arc::clone(context), dialect, outcome: Outcome::Abandoned }
+    pub fn new(context: &Arc<Context>, dialect: Dialect, model: Asked) -> Self {
+        Self { context: Arc::clone(context), dialect, model, outcome: Outcome::Abandoned }
     }
 
     /// The request got this response; a stream is counted when it ends.
@@ -35,9 +40,8 @@ impl Tally {
 
 impl Drop for Tally {
     fn drop(&mut self) {
-        let service = &self.context.service;
-        let model = service.status().model.map(|model| model.name).unwrap_or_default();
-        service.metrics().request(self.dialect, &model, self.outcome);
+        let model = names::told(&self.context, self.model.get().and_then(Option::as_deref));
+        self.context.service.metrics().request(self.dialect, &model, self.outcome);
     }
 }
 

@@ -48,6 +48,7 @@ pub fn prepare(
     let context = request.limits.context.map_or(context, |limit| limit.min(context));
     let room = Room::new(context, request.limits.max_tokens);
     let rendered = match &request.input {
+        Input::Nothing => return Err(Failure::new(Fault::RequestInvalid, "there is nothing to answer")),
         Input::Raw(raw) => raw_prompt(text, raw, room, request.limits.overflow)?,
         Input::Chat(messages) => {
             let messages = text.with_system_prompt(messages);

@@ -14,8 +14,14 @@ pub enum Command {
     Generate { id: RequestId, request: Box<Request>, resume: Vec<TokenId> },
     /// Stop working on a request; answered by its `Done` with `Cancelled`.
     Cancel { id: RequestId },
-    /// Compute the answer to the test prompt; answered by `Tested`.
-    Test,
+    /// Compute the answer to the test prompt, with this model or the one used last; answered by
+    /// `Tested`.
+    Test { model: Option<String> },
+    /// Load an installed model beside the others; where it does not fit, these may be unloaded,
+    /// the first first. Answered by `Added` or `NotAdded`, after an `Unloaded` for each.
+    Load { model: String, evict: Vec<String> },
+    /// Answered by `Unloaded`.
+    Unload { model: String },
     /// Answered at once by `Pong`, whatever the card does.
     Ping { nonce: u64 },
     /// Finish the current step, unload, release the card, exit.
@@ -100,7 +106,18 @@ pub enum Report {
     },
     /// The answer to the test prompt.
     Tested {
+        model: String,
         tokens: Vec<TokenId>,
+    },
+    /// One more model answers.
+    Added(ModelInfo),
+    /// It cannot be loaded, for a reason of its own: the others go on.
+    NotAdded {
+        model: String,
+        failure: Failure,
+    },
+    Unloaded {
+        model: String,
     },
     /// Comes now and then.
     Health(Health),

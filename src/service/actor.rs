@@ -4,6 +4,7 @@
 
 mod attend;
 mod carry_out;
+mod models;
 mod requests;
 mod test_prompt;
 
@@ -17,6 +18,7 @@ use super::estimate::Estimate;
 use super::hands::Hands;
 use super::job::Job;
 use super::queue::Queue;
+use super::shelf::Shelf;
 use super::status::{Loading, Status};
 use super::{Order, Settings};
 use crate::chat::RequestId;
@@ -84,6 +86,8 @@ pub(super) struct Actor<H> {
     dice: f64,
     card: Post,
     cpu: Post,
+    /// The models on the card.
+    shelf: Shelf,
     queue: Queue,
     running: Option<Running>,
     /// Half told answers that wait for the model that began them.
@@ -107,8 +111,10 @@ pub(super) struct Actor<H> {
 
 impl<H: Hands> Actor<H> {
     pub fn new(parts: Parts<H>) -> Self {
+        let shelf = Shelf::new(&parts.settings.borrow().models);
         Self {
             parts,
+            shelf,
             now: Duration::ZERO,
             dice: 0.5,
             card: Post::default(),
@@ -165,6 +171,7 @@ impl<H: Hands> Actor<H> {
     /// Does what time and circumstances ask for.
     pub fn advance(&mut self) {
         let busy = self.running.as_ref().filter(|run| run.sent).map(|run| run.seat);
+        let busy = busy.or(self.shelf.is_changing().then_some(Seat::Card));
         self.happen(Event::Tick { busy });
         if self.slow && busy.is_none() {
             self.slow = false;
@@ -176,9 +183,11 @@ impl<H: Hands> Actor<H> {
         self.check_pulse(Seat::Card);
         self.check_pulse(Seat::Cpu);
         self.check_cancelled();
+        self.check_load();
         self.expire();
         self.finish_drain();
         self.dispatch();
+        self.tidy_models();
         self.tell();
     }
 
@@ -224,7 +233,9 @@ impl<H: Hands> Actor<H> {
     fn tell(&mut self) {
         let machine = &self.parts.machine;
         let serving = machine.serving();
-        let busy = self.running.as_ref().is_some_and(|run| run.sent);
+        let busy = self.running.as_ref().is_some_and(|run| run.sent) || self.shelf.is_changing();
+        self.tell_models();
+        let machine = &self.parts.machine;
         let state = if self.drain.is_some() { State::Stopping } else { machine.state(busy) };
         let post = if serving == Some(Seat::Cpu) { &self.cpu } else { &self.card };
         let prompt = post.pulse.as_ref().is_some_and(|pulse| pulse.prompt(self.now));

@@ -7,7 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Refused;
 use crate::chat::{
-    Delta, Done, Event, Finish, Priority, Request, RequestId, Started, Timings, TokenId, Usage,
+    Delta, Done, Event, Finish, Input, KeepAlive, Priority, Request, RequestId, Started, Timings, TokenId,
+    Usage,
 };
 use crate::fault::{Failure, Fault, Result};
 use crate::link::frame::Command;
@@ -83,6 +84,21 @@ impl Job {
         self.request.priority
     }
 
+    /// Which of the installed models it asks for; the first where it names none.
+    pub fn model(&self) -> Option<&str> {
+        self.request.model.as_deref()
+    }
+
+    /// How long that stays loaded then, where it says.
+    pub fn keep_alive(&self) -> Option<KeepAlive> {
+        self.request.keep_alive
+    }
+
+    /// Whether it asks only for its model.
+    pub fn is_load(&self) -> bool {
+        self.request.input == Input::Nothing
+    }
+
     /// Whether it has no certain place yet.
     pub fn held(&self) -> bool {
         self.admit.is_some()
@@ -110,12 +126,22 @@ impl Job {
         let _ = self.events.try_send(Event::Failed(failure));
     }
 
+    /// Ends it without an answer: it asked for none.
+    pub fn conclude_load(self) {
+        let _ = self.events.try_send(Event::Started(Started::default()));
+        self.end(Finish::Stop, Timings::default());
+    }
+
     /// Ends it with what came so far, which took so long.
     pub fn conclude(self, timings: Timings) {
+        self.end(Finish::Deadline, timings);
+    }
+
+    fn end(self, finish: Finish, timings: Timings) {
         let Started { prompt_tokens, cached_tokens, .. } = self.started.unwrap_or_default();
         let completion_tokens = u32::try_from(self.tokens.len()).unwrap_or(u32::MAX);
         let usage = Usage { prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens: 0 };
-        let done = Done { finish: Finish::Deadline, tail: Delta::default(), usage, timings, logprobs: None };
+        let done = Done { finish, tail: Delta::default(), usage, timings, logprobs: None };
         let _ = self.events.try_send(Event::Done(done));
     }
 

@@ -8,6 +8,7 @@
 //! | what a client's request becomes, and how it is given up | [`ticket`] |
 //! | what is kept of a request, and which events are believable | [`job`] |
 //! | who waits, for how long, in which order | [`queue`] |
+//! | which models are on the card | [`shelf`] |
 //! | what is done with requests, workers, policy | [`actor`] |
 //! | what that needs of the world | [`hands`], [`outside`] |
 //! | the loop itself | [`run`] |
@@ -22,6 +23,7 @@ mod job;
 mod outside;
 mod queue;
 mod run;
+mod shelf;
 mod status;
 mod ticket;
 
@@ -39,11 +41,12 @@ use crate::machine::{Ladder, Machine, Policy, Rung, life};
 use crate::metrics::Metrics;
 use crate::sys::{boot, chance, clock::Clock, root::SysRoot};
 
+pub use crate::link::frame::ModelInfo;
 use actor::{Actor, Parts};
 pub use course::Answered;
 use job::{Job, Times};
 use outside::Outside;
-pub use status::{Counters, Incident, Loading, Status};
+pub use status::{Counters, Incident, Installed, Loading, Status};
 pub use ticket::{Refused, Ticket};
 
 /// Events kept for a client that reads slower than the model writes; one that falls
@@ -57,10 +60,8 @@ pub struct Settings {
     pub limits: Limits,
     pub server: config::Server,
     pub resident: config::Resident,
-    /// The model's name in the configuration; a stand-in is loaded under another.
-    pub name: Option<String>,
-    /// Further names it is asked for by.
-    pub aliases: Vec<String>,
+    /// Every installed model; the first is loaded from the start.
+    pub models: Vec<config::Installed>,
     /// What the lights look like, for who asks.
     pub lights: config::Lights,
     /// What is wrong in the configuration file: defaults stand in for it.
@@ -75,8 +76,7 @@ impl Settings {
             limits: config.limits.clone(),
             server: config.server.clone(),
             resident: config.resident.clone(),
-            name: config.model.name(),
-            aliases: config.model.aliases.clone(),
+            models: config.model.installed(),
             lights: config.lights.clone(),
             problems: problems.iter().map(ToString::to_string).collect(),
         }

@@ -15,6 +15,9 @@ const fn handicap(priority: Priority) -> Duration {
     })
 }
 
+/// So does one whose model must be loaded first.
+const EXCHANGE: Duration = Duration::from_secs(10);
+
 /// Jobs that are not running.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -34,9 +37,16 @@ impl Queue {
         self.jobs.push_back(job);
     }
 
-    /// The next to run.
-    pub fn pop(&mut self) -> Option<Job> {
-        let turn = |job: &Job| job.arrived + handicap(job.priority());
+    /// Whether someone waits for this model.
+    pub fn wants(&self, model: Option<&str>) -> bool {
+        self.jobs.iter().any(|job| job.model() == model)
+    }
+
+    /// The next to run. Those whose model `is_there` go before others for a while, so that
+    /// models are not exchanged with every request.
+    pub fn pop(&mut self, is_there: impl Fn(&Job) -> bool) -> Option<Job> {
+        let exchange = |job: &Job| if is_there(job) { Duration::ZERO } else { EXCHANGE };
+        let turn = |job: &Job| job.arrived + handicap(job.priority()) + exchange(job);
         // Of equals the first.
         let (at, _) = self.jobs.iter().enumerate().min_by_key(|(_, job)| turn(job))?;
         self.jobs.remove(at)
@@ -91,7 +101,17 @@ mod tests {
         queue.push(job(4, 20, Priority::High));
         // More than its handicap later than the first.
         queue.push(job(5, 121, Priority::High));
-        let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|job| job.id.0).collect();
+        let order: Vec<u64> = std::iter::from_fn(|| queue.pop(|_| true)).map(|job| job.id.0).collect();
         assert_eq!(order, [4, 2, 3, 1, 5]);
+    }
+
+    #[test]
+    fn whose_model_is_there_goes_first_for_ten_seconds() {
+        for (later, first) in [(9, 2), (11, 1)] {
+            let mut queue = Queue::default();
+            queue.push(job(1, 0, Priority::Normal));
+            queue.push(job(2, later, Priority::Normal));
+            assert_eq!(queue.pop(|job| job.id.0 == 2).unwrap().id.0, first, "{later} s later");
+        }
     }
 }

@@ -64,6 +64,19 @@ pub struct Incident {
     pub seconds: u64,
 }
 
+/// An installed model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Installed {
+    pub name: String,
+    /// Whether it is on the card.
+    pub loaded: bool,
+    /// Until it is unloaded, if nobody uses it; nothing where it stays, or is not there.
+    pub expires_s: Option<u64>,
+    /// As it was when it was last loaded.
+    #[serde(skip)]
+    pub info: Option<ModelInfo>,
+}
+
 /// A snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Status {
@@ -87,7 +100,10 @@ pub struct Status {
     /// Seconds until the card is tried again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_try_s: Option<u64>,
+    /// The model that is loaded from the start, or what stands in for it.
     pub model: Option<ModelInfo>,
+    /// Every installed model, that one first.
+    pub models: Vec<Installed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loading: Option<Loading>,
     /// Requests that wait.

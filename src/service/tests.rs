@@ -1,6 +1,7 @@
 //! The service with real worker processes that speak the real frames; only what they
 //! say is made up: see [`scripted`].
 
+mod models;
 pub(crate) mod scripted;
 
 use std::time::Duration;

@@ -39,6 +39,11 @@ pub const fn is_cards(fault: Fault) -> bool {
     )
 }
 
+/// Whether it concerns the model that was to be loaded, not the card.
+pub const fn is_models(fault: Fault) -> bool {
+    !is_cards(fault) || matches!(fault, Fault::CardMemory | Fault::ModelEngine | Fault::SelfTest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

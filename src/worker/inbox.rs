@@ -31,8 +31,18 @@ impl Job {
 /// What the card thread is to do.
 pub enum Task {
     Answer(Job),
-    /// Answer the test prompt.
-    Test,
+    /// Answer the test prompt: this model, or the one used last.
+    Test {
+        model: Option<String>,
+    },
+    /// Load a model; where it does not fit, these may be unloaded, the first first.
+    Load {
+        model: String,
+        evict: Vec<String>,
+    },
+    Unload {
+        model: String,
+    },
     /// Nothing came for the time given.
     Rest,
 }
@@ -169,8 +179,8 @@ mod tests {
         assert!(next(&inbox).is_cancelled());
         assert!(!next(&inbox).is_cancelled());
         assert!(!inbox.is_wanted());
-        assert!(inbox.push(Task::Test) && inbox.is_wanted());
-        assert!(matches!(inbox.next(far()), Some(Task::Test)));
+        assert!(inbox.push(Task::Test { model: None }) && inbox.is_wanted());
+        assert!(matches!(inbox.next(far()), Some(Task::Test { .. })));
         assert!(matches!(inbox.next(Instant::now()), Some(Task::Rest)));
     }
 

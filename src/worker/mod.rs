@@ -15,6 +15,7 @@ mod exit;
 mod inbox;
 mod once;
 mod reports;
+mod session;
 mod settings;
 mod test_prompt;
 
@@ -29,7 +30,7 @@ use signal_hook::iterator::Signals;
 
 pub use exit::exit_code;
 pub use once::{Once, answer_once};
-pub use settings::Settings;
+pub use settings::{Package, Settings};
 
 use self::inbox::{Inbox, Job, Task};
 use self::reports::Reports;
@@ -139,7 +140,9 @@ impl Io {
                     self.reports.send(&Report::Answer { id, event: Event::Failed(failure) });
                 }
             }
-            Command::Test => drop(self.inbox.push(Task::Test)),
+            Command::Test { model } => drop(self.inbox.push(Task::Test { model })),
+            Command::Load { model, evict } => drop(self.inbox.push(Task::Load { model, evict })),
+            Command::Unload { model } => drop(self.inbox.push(Task::Unload { model })),
             Command::Cancel { id } => self.inbox.cancel(id),
             Command::Stop => {
                 tracing::info!("asked to stop by the supervisor");

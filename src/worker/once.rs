@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use super::card::Session;
 use super::inbox::Job;
+use super::session::{Session, Watch};
 use super::settings::Settings;
 use crate::axcl::Gauge;
 use crate::chat::{Delta, Done, Event, Request, RequestId};
@@ -31,7 +31,8 @@ pub fn answer_once(
     let never = || false;
     let gauge = Arc::new(Gauge::default());
     let gone = || Failure::new(Fault::Internal, "the answer did not end");
-    let mut session = Session::open(settings, &gauge, &never, progress)?.ok_or_else(gone)?;
+    let mut watch = Watch { stop: &never, report: progress };
+    let mut session = Session::open(settings, &gauge, &mut watch)?.ok_or_else(gone)?;
     let job = Job::new(RequestId(1), Box::new(request), Vec::new());
     let (mut done, mut written) = (None, Ok(()));
     let mut write = |delta: &Delta| {
@@ -53,5 +54,6 @@ pub fn answer_once(
         &mut |_| {},
     )?;
     written.map_err(|e| Failure::new(Fault::Internal, format!("the answer cannot be written: {e}")))?;
-    Ok(Once { info: session.info.clone(), done: done.ok_or_else(gone)? })
+    let info = session.loaded().next().cloned().ok_or_else(gone)?;
+    Ok(Once { info, done: done.ok_or_else(gone)? })
 }

@@ -85,7 +85,7 @@ class Machine:
 class Appliance:
     """A supervisor on an emulated machine, restarted with its host."""
 
-    def __init__(self, directory, real_time=False):
+    def __init__(self, directory, real_time=False, extra=""):
         for needed in (OUT / "llm8850-supervisor", OUT / "axcl-machine", RUNTIME, MODEL / "manifest.json"):
             assert needed.exists(), f"{needed} is missing: run `make build model` first"
         self.directory = directory
@@ -112,7 +112,7 @@ class Appliance:
             f'[recovery]\nhelper = "{OUT}/llm8850-card-helper"\nstate_dir = "{self.state}"\n'
             f'system_root = "{self.card}/root"\n{compressed}'
             f'[fallback]\nmodel_dir = "{MODEL}"\nruntime = "{RUNTIME}"\n'
-            "[limits]\nqueue = 64\nkeepalive_comment_s = 1\n"
+            f"[limits]\nqueue = 64\nkeepalive_comment_s = 1\n{extra}"
         )
         self.restarts = 0
         self.going_down = threading.Event()
@@ -141,6 +141,10 @@ class Appliance:
     def get(self, path):
         with urllib.request.urlopen(self.base + path, timeout=10) as reply:
             return json.load(reply)
+
+    def metrics(self):
+        with urllib.request.urlopen(self.base + "/metrics", timeout=10) as reply:
+            return reply.read().decode()
 
     def status(self):
         try:

@@ -1,10 +1,11 @@
 //! How a worker begins, serves and ends.
 
-use llm8850::chat::{Event, Finish, RequestId};
+use llm8850::chat::{Event, Finish, Request, RequestId};
+use llm8850::fault::Fault;
 use llm8850::link::frame::{Command, Report};
 use serde_json::json;
 
-use crate::installed::demo_model;
+use crate::installed::{demo_model, runtime};
 use crate::support::{Worker, ask};
 
 #[test]
@@ -103,9 +104,9 @@ fn a_second_turn_computes_only_what_is_new() {
 }
 
 fn tested(worker: &mut Worker) -> Vec<u32> {
-    worker.send(&Command::Test);
+    worker.send(&Command::Test { model: None });
     match worker.report() {
-        Report::Tested { tokens } => tokens,
+        Report::Tested { tokens, .. } => tokens,
         other => panic!("unexpected: {other:?}"),
     }
 }
@@ -159,4 +160,55 @@ fn demo_hidden() -> u64 {
     let text = std::fs::read_to_string(demo_model().join("config.json")).unwrap();
     let config: serde_json::Value = serde_json::from_str(&text).unwrap();
     config["tokens_embed_size"].as_u64().unwrap()
+}
+
+#[test]
+fn models_are_loaded_side_by_side_and_each_answers_as_if_alone() {
+    let config = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    let (runtime, model) = (runtime(), demo_model());
+    let text = format!(
+        "[worker]\nruntime = {runtime:?}\n[model]\ndir = {model:?}\nname = \"first\"\n\
+         [[model.others]]\ndir = {model:?}\nname = \"second\"\ncontext = 256\n\
+         [[model.others]]\ndir = \"/no/such\"\nname = \"gone\"\n"
+    );
+    std::fs::write(config.path(), text).unwrap();
+    let mut worker = Worker::start_as(&["--config", config.path().to_str().unwrap()]);
+    let first = worker.wait_ready();
+    assert_eq!(first.name, "first");
+    let load = |model: &str| Command::Load { model: model.into(), evict: Vec::new() };
+    worker.send(&load("second"));
+    let second = loop {
+        match worker.report() {
+            Report::Loading { .. } => {}
+            Report::Added(info) => break info,
+            other => panic!("unexpected while loading: {other:?}"),
+        }
+    };
+    assert_eq!((second.name.as_str(), second.context), ("second", 256));
+    assert!(second.card_memory_bytes > 100 << 20, "{second:?}");
+    assert_eq!(second.fingerprint, first.fingerprint, "the same files");
+
+    let question = ask("What is the capital of France?", 8);
+    let other = Request { model: Some("second".into()), ..ask("Tell me a story.", 8) };
+    let alone = worker.answer(1, &question, &[]);
+    let between = worker.answer(2, &other, &[]);
+    let again = worker.answer(3, &question, &[]);
+    assert_eq!(alone.text(), again.text());
+    let first = Request { model: None, ..other.clone() };
+    assert_eq!(between.text(), worker.answer(4, &first, &[]).text());
+    let cached = worker.answer(5, &question, &[]).started.unwrap().cached_tokens;
+    assert!(cached > 0, "the other model's prompt took the first's place");
+
+    worker.send(&load("gone"));
+    let Report::NotAdded { model, failure } = worker.report() else { panic!("it was loaded") };
+    assert_eq!((model.as_str(), failure.fault), ("gone", Fault::ModelMissing));
+    worker.send(&Command::Unload { model: "second".into() });
+    assert_eq!(worker.report(), Report::Unloaded { model: "second".into() });
+    worker.send(&Command::Test { model: None });
+    assert!(
+        matches!(worker.report(), Report::Tested { model, tokens } if model == "first" && !tokens.is_empty())
+    );
+    assert_eq!(worker.answer(6, &question, &[]).text(), alone.text());
+    worker.send(&Command::Stop);
+    assert_eq!(worker.end().0.code(), Some(0));
 }

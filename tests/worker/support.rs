@@ -70,14 +70,23 @@ impl Worker {
     }
 
     fn start_on(card: tempfile::TempDir, model: &Path, arguments: &[&str]) -> Self {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let mut process = Process::new(env!("CARGO_BIN_EXE_llm8850-worker"));
+        let mut all = vec!["--model-dir", model.to_str().unwrap()];
+        let runtime = runtime();
         if !arguments.contains(&"--runtime") {
-            process.arg("--runtime").arg(runtime());
+            all.extend(["--runtime", runtime.to_str().unwrap()]);
         }
-        let child = process
-            .arg("--model-dir")
-            .arg(model)
+        all.extend(arguments);
+        Self::start_so(card, &all)
+    }
+
+    /// Starts a worker with just these arguments.
+    pub fn start_as(arguments: &[&str]) -> Self {
+        Self::start_so(tempfile::tempdir().unwrap(), arguments)
+    }
+
+    fn start_so(card: tempfile::TempDir, arguments: &[&str]) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let child = Process::new(env!("CARGO_BIN_EXE_llm8850-worker"))
             .args(arguments)
             .env("AXCL_EMU_DIR", card.path())
             .stdin(Stdio::from(OwnedFd::from(theirs)))

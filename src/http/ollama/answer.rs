@@ -6,17 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::{Response, StatusCode};
 use serde::Serialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::reply::{End, Form, Reply};
 use super::request::{self, Asked};
-use crate::chat::{Delta, Done, Token};
+use crate::chat::{Delta, Done, Input, KeepAlive, Request, Token};
 use crate::fault::{Failure, Fault};
 use crate::http::answer::{self, Script, TokenReply, Whole};
 use crate::http::body::{Body, json};
 use crate::http::caller::Caller;
 use crate::http::choices::Choices;
 use crate::http::error::ApiError;
+use crate::http::names::Model;
 use crate::http::vendor::polled;
 use crate::http::{Context, names};
 
@@ -36,17 +37,18 @@ pub async fn answer(
         return polled::generate(context, caller, &body);
     }
     let limits = context.service.settings().limits;
-    let Asked { model, request, stream, continues } = request::parse(form, &body, limits.messages)?;
+    let Asked { model, mut request, stream, continues } = request::parse(form, &body, limits.messages)?;
     drop(body);
-    names::admit(context, &model)?;
-    let Some(request) = request else {
-        return load(context, form, limits.hold_s.0).await;
-    };
+    request.model = names::admit(context, &model)?;
+    let asked = request.model.clone();
+    if request.input == Input::Nothing {
+        return load(context, caller, form, request).await;
+    }
     let choices = match continues && context.resident.begun() {
         true => Choices::turn(context, caller, request).await?,
         false => Choices::submit(context, caller, vec![request]).await?,
     };
-    let model = context.service.status().model.map_or(model, |loaded| loaded.name);
+    let model = names::told(context, asked.as_deref());
     let lines = Lines { form, model, arrived, load: arrived.elapsed(), calls: Delta::default() };
     if stream {
         return answer::stream(choices, lines, limits.keepalive_comment_s.0).await;
@@ -56,16 +58,24 @@ pub async fn answer(
     Ok(json(StatusCode::OK, &Reply::new(form, &lines.model, said, logprobs, Some(end))))
 }
 
-/// Answers once a model is loaded, for at most `hold`.
-async fn load(context: &Context, form: Form, hold: Duration) -> Result<Response<Body>, ApiError> {
-    let status = match timeout(hold, context.service.wait_for(|status| status.ready)).await {
-        Ok(status) => status,
-        Err(_) => context.service.status(),
-    };
-    let Some(model) = status.model.filter(|_| status.ready) else {
-        return Err(not_loaded());
-    };
-    Ok(json(StatusCode::OK, &Reply::new(form, &model.name, Delta::default(), Vec::new(), Some(End::LOADED))))
+/// Answers once the model is loaded, or no longer wanted. One that is there is not waited for.
+async fn load(
+    context: &Context,
+    caller: &Caller,
+    form: Form,
+    request: Request,
+) -> Result<Response<Body>, ApiError> {
+    let gone = request.keep_alive == Some(KeepAlive::NOT);
+    let model = request.model.clone();
+    let wanted = |known: &Model| model.as_ref().is_none_or(|name| known.name == *name);
+    let there = names::all(context).iter().find(|known| wanted(known)).is_some_and(|known| known.loaded);
+    let done = there && request.keep_alive.is_none() && context.service.status().ready;
+    if !done {
+        answer::collect_one(Choices::submit(context, caller, vec![request]).await?).await?;
+    }
+    let model = names::told(context, model.as_deref());
+    let end = if gone { End::UNLOADED } else { End::LOADED };
+    Ok(json(StatusCode::OK, &Reply::new(form, &model, Delta::default(), Vec::new(), Some(end))))
 }
 
 /// 503: there is no model to speak of.

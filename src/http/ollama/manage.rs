@@ -20,23 +20,26 @@ pub fn pull(context: &Context, body: &[u8]) -> Result<Response<Body>, ApiError> 
     let request = Fields::root(&body)?;
     let name = named(&request)?;
     let stream = request.flag("stream")?.unwrap_or(true);
-    let model = context.service.status().model.ok_or_else(not_loaded)?;
-    if !names::knows(context, name) {
+    context.service.status().model.ok_or_else(not_loaded)?;
+    let Some(model) = names::find(context, name) else {
         let mut error = names::unknown(context, name);
-        error.message.push_str(" Models are installed in its `model.dir`, not pulled.");
+        let remedy =
+            " Models are installed by `model.dir` and `model.others` of its configuration, not pulled.";
+        error.message.push_str(remedy);
         return Err(error);
-    }
+    };
     let success = value!({"status": "success"});
     if !stream {
         return Ok(json(StatusCode::OK, &success));
     }
-    let digest = digest(&model.fingerprint);
+    let info = model.info.unwrap_or_default();
+    let digest = digest(if info.fingerprint.is_empty() { &model.name } else { &info.fingerprint });
     let short: String = digest.chars().take(12).collect();
     let steps: [Value; 5] = [
         value!({"status": "pulling manifest"}),
         value!({
             "status": format!("pulling {short}"), "digest": format!("sha256:{digest}"),
-            "total": model.card_memory_bytes, "completed": model.card_memory_bytes,
+            "total": info.card_memory_bytes, "completed": info.card_memory_bytes,
         }),
         value!({"status": "verifying sha256 digest"}),
         value!({"status": "writing manifest"}),
@@ -54,8 +57,8 @@ pub fn no_embeddings() -> ApiError {
 /// 501: copying, making, pushing and deleting models.
 pub fn refused() -> ApiError {
     unable(
-        "This server's model is not managed over HTTP: install another in its `model.dir`, or give it \
-            further names in `model.aliases`.",
+        "This server's models are not managed over HTTP: install others with `model.dir` or \
+            `model.others` in its configuration, or give them further names in `aliases`.",
     )
 }
 

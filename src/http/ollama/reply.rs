@@ -91,6 +91,9 @@ impl End {
     /// The model is loaded; nothing was asked.
     pub const LOADED: Self = Self { done_reason: "load", metrics: None };
 
+    /// The model is not wanted any more; nothing was asked.
+    pub const UNLOADED: Self = Self { done_reason: "unload", metrics: None };
+
     /// After `total` nanoseconds, of which `load` were spent until the request was taken.
     pub fn new(done: &Done, total: u64, load: u64) -> Self {
         let metrics = Metrics {

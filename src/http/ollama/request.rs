@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::reply::Form;
-use crate::chat::{Format, Input, Limits, Message, Request, Role, Sampling, Think, Tools};
+use crate::chat::{Format, Input, KeepAlive, Limits, Message, Request, Role, Sampling, Think, Tools};
 use crate::http::error::ApiError;
 use crate::http::fields::{self, Fields, missing, unsupported, wrong_type, wrong_value};
 use crate::http::{form, message, sampling};
@@ -18,8 +18,8 @@ const ANY_SEED: u64 = u64::MAX;
 pub struct Asked {
     /// The model's name as the client wrote it.
     pub model: String,
-    /// Nothing where the client only wants the model loaded.
-    pub request: Option<Request>,
+    /// [`Input::Nothing`] where the client only wants the model loaded, or unloaded.
+    pub request: Request,
     /// One JSON object a line instead of one altogether.
     pub stream: bool,
     /// A prompt alone: it continues the resident conversation, where there is one.
@@ -46,7 +46,7 @@ pub fn parse(kind: Form, body: &[u8], messages: usize) -> Result<Asked, ApiError
     let limits = Limits { deadline_ms: form::deadline(&fields)?, ..limits };
     let tools = if kind == Form::Chat { form::tools(&fields)? } else { Tools::default() };
     let format = format(&fields)?;
-    let request = input.map(|input| Request {
+    let request = Request {
         sampling,
         limits,
         format,
@@ -54,8 +54,9 @@ pub fn parse(kind: Form, body: &[u8], messages: usize) -> Result<Asked, ApiError
         think,
         logprobs,
         buffered: !stream,
-        ..Request::new(input)
-    });
+        keep_alive: keep_alive(&fields)?,
+        ..Request::new(input.unwrap_or(Input::Nothing))
+    };
     let continues = kind == Form::Generate && !self_contained(&fields)?;
     Ok(Asked { model: model.into(), request, stream, continues })
 }
@@ -73,10 +74,50 @@ fn refuse_unsupported(fields: &Fields<'_>, model: &str) -> Result<(), ApiError> 
     if fields.text("template")?.is_some_and(|template| !template.is_empty()) {
         return Err(unsupported("template", "brings a template, but the model's own is used"));
     }
-    // The model stays loaded whatever it says.
-    let duration = |value: &Value| (value.is_number() || value.is_string()).then_some(());
-    fields.typed("keep_alive", "a number or a string", duration)?;
     Ok(())
+}
+
+/// How long the model stays loaded: seconds, or one of Go's durations such as `1h30m`.
+fn keep_alive(fields: &Fields<'_>) -> Result<Option<KeepAlive>, ApiError> {
+    let seconds = match fields.get("keep_alive") {
+        None => return Ok(None),
+        Some(Value::Number(number)) => number.as_f64(),
+        Some(Value::String(text)) => seconds(text),
+        Some(other) => return Err(wrong_type("keep_alive", "a number or a string", other)),
+    };
+    let wrong = || wrong_value("keep_alive", "must be seconds or a duration such as '10m', '24h' or '-1'");
+    // Less than 0 is for ever, a fraction of a second not at once.
+    let seconds = seconds.filter(|seconds| seconds.is_finite()).ok_or_else(wrong)?;
+    Ok(Some(KeepAlive(if seconds < 0.0 { -1 } else { seconds.ceil() as i64 })))
+}
+
+/// One of Go's durations. A number without a unit counts as seconds.
+fn seconds(text: &str) -> Option<f64> {
+    if let Ok(number) = text.parse::<f64>() {
+        return Some(number);
+    }
+    let (sign, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1.0, rest),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let mut sum = 0.0;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(end);
+        let unit = tail.split(|c: char| c.is_ascii_digit() || c == '.').next()?;
+        let scale = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        sum += number.parse::<f64>().ok()? * scale;
+        rest = tail.get(unit.len()..)?;
+    }
+    (!text.is_empty()).then_some(sign * sum)
 }
 
 /// `json`, or a schema.

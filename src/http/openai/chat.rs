@@ -38,13 +38,14 @@ pub async fn complete(
     let limits = context.service.settings().limits;
     let asked = request::parse(&body, limits.messages, deployment.as_deref())?;
     drop(body);
-    let ChatRequest { model, request, n, stream, include_usage } = asked;
-    names::admit(context, &model)?;
+    let ChatRequest { model, mut request, n, stream, include_usage } = asked;
+    request.model = names::admit(context, &model)?;
     several::bound("n", n, &limits)?;
     let logprobs = request.logprobs.is_some();
+    let model = request.model.clone();
     let choices = Choices::submit(context, caller, several::spread(request, n)).await?;
     let object = if stream { "chat.completion.chunk" } else { "chat.completion" };
-    let head = head(context, "chatcmpl", object);
+    let head = head(context, model.as_deref(), "chatcmpl", object);
     if stream {
         let chunks = Chunks { head, include_usage, usages: vec![Usage::default(); n] };
         answer::stream(choices, chunks, limits.keepalive_comment_s.0).await
@@ -54,9 +55,9 @@ pub async fn complete(
     }
 }
 
-/// The head of an answer that begins now.
-pub(super) fn head(context: &Context, kind: &str, object: &'static str) -> Head {
-    let model = context.service.status().model.map(|model| model.name).unwrap_or_default();
+/// The head of an answer by `model` that begins now.
+pub(super) fn head(context: &Context, model: Option<&str>, kind: &str, object: &'static str) -> Head {
+    let model = names::told(context, model);
     let id = format!("{kind}-{:016x}{:016x}", chance::bits(), chance::bits());
     Head { id, object, created: unix_time(), model, system_fingerprint: FINGERPRINT }
 }

@@ -4,7 +4,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use serde_json::{Value, json};
 
-use crate::config::UnknownModel;
+use crate::config::{Installed, UnknownModel};
 use crate::http::tests::client::{self, Events, Sent, get, json as body, post};
 use crate::http::tests::on_stage;
 use crate::service::Settings;
@@ -57,8 +57,8 @@ fn azures_paths_are_answered_with_and_without_a_model_in_the_body() {
 fn other_models_are_refused_where_configured() {
     let strict = |s: &mut Settings| {
         s.server.unknown_model = UnknownModel::Refuse;
-        s.name = Some("coyote".into());
-        s.aliases = vec!["gpt-4o".into()];
+        let aliases = vec!["gpt-4o".into()];
+        s.models = vec![Installed { name: "coyote".into(), aliases, ..Installed::default() }];
     };
     on_stage("", strict, async |stage| {
         stage.service.wait_for(|s| s.ready).await;

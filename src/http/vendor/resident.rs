@@ -109,7 +109,7 @@ impl Resident {
         };
         let question = match &mut request.input {
             Input::Chat(messages) => messages.pop(),
-            Input::Raw(_) => None,
+            Input::Raw(_) | Input::Nothing => None,
         };
         let question = question.unwrap_or_else(|| Message::text(Role::User, ""));
         let Conversation { system, messages } = conversation;

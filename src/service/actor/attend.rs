@@ -92,11 +92,19 @@ impl<H: Hands> Actor<H> {
             }
             Report::Loading { done, of, what } => {
                 self.post(seat).loading = Some(Loading { done, of, what });
-                self.happen(Event::Loading(seat));
+                // A further model is none of policy's business.
+                if seat == Seat::Cpu || !self.shelf.is_loading() {
+                    self.happen(Event::Loading(seat));
+                }
             }
             Report::Ready(model) => self.loaded(seat, model),
-            Report::Tested { tokens } if seat == Seat::Card => self.tested(tokens),
-            Report::Tested { .. } => {}
+            Report::Tested { model, tokens } if seat == Seat::Card => self.tested(&model, tokens),
+            Report::Added(model) if seat == Seat::Card => self.model_added(model),
+            Report::NotAdded { model, failure } if seat == Seat::Card => {
+                self.model_not_added(&model, failure)
+            }
+            Report::Unloaded { model } if seat == Seat::Card => self.model_left(&model),
+            Report::Tested { .. } | Report::Added(_) | Report::NotAdded { .. } | Report::Unloaded { .. } => {}
             Report::Health(health) => self.health(seat, health),
             Report::Answer { id, event } => self.answer(seat, id, event),
             Report::Pong { nonce, activity } => self.pong(seat, nonce, &activity),
@@ -110,9 +118,10 @@ impl<H: Hands> Actor<H> {
         let took = now.saturating_sub(post.spawned.unwrap_or_default());
         let (name, runtime, seconds) = (model.name.as_str(), model.runtime.as_str(), took.as_secs_f64());
         info!(model = name, context = model.context, runtime, seconds, "the model is loaded");
-        post.model = Some(model);
+        post.model = Some(model.clone());
         post.loading = None;
         if seat == Seat::Card {
+            self.shelf.opened(model, now);
             self.estimate.loaded(took);
         }
         self.happen(Event::Loaded(seat));
@@ -130,7 +139,8 @@ impl<H: Hands> Actor<H> {
         let worker = &self.parts.worker;
         let floor = self.parts.recovery.stall_s.0;
         let limits = CallLimits { floor, serving: worker.call_s.0, loading: worker.load_call_s.0 };
-        let loading = !self.parts.machine.life(seat).ready();
+        let adds = seat == Seat::Card && self.shelf.is_loading();
+        let loading = adds || !self.parts.machine.life(seat).ready();
         if seat == Seat::Card {
             for (name, slowest) in &activity.slowest_ms {
                 self.habits.learn(name, Duration::from_millis(*slowest));
@@ -208,6 +218,7 @@ impl<H: Hands> Actor<H> {
     /// Counts an answer that was given.
     pub(super) fn answered(&mut self, run: &Running) {
         self.estimate.answered(self.now.saturating_sub(run.since));
+        self.model_used(run);
         self.status.counters.answered += 1;
         self.status.counters.degraded += u64::from(run.seat == Seat::Cpu);
         if let Some(answered) = run.course.end(run.job.arrived) {
@@ -237,6 +248,9 @@ impl<H: Hands> Actor<H> {
     /// Takes the worker's work away from it.
     pub(super) fn detach(&mut self, seat: Seat, cause: Option<&Failure>) {
         self.post(seat).linked = false;
+        if seat == Seat::Card {
+            self.shelf.cleared(cause, self.now);
+        }
         self.cancelled.take_if(|(at, ..)| *at == seat);
         let Some(run) = self.running.as_mut().filter(|run| run.sent && run.seat == seat) else { return };
         run.sent = false;

@@ -185,35 +185,35 @@ impl<H: Hands> Actor<H> {
 
     /// Gives the serving worker its next request, or a new worker the request of the last one.
     pub(super) fn dispatch(&mut self) {
-        let Some(seat) = self.parts.machine.serving() else { return };
+        while self.dispatch_one() {}
+    }
+
+    /// Whether a request ended at once, so that the next may be given.
+    fn dispatch_one(&mut self) -> bool {
+        let Some(seat) = self.parts.machine.serving() else { return false };
         self.queue.admit();
-        if self.cancelled.is_some_and(|(at, ..)| at == seat) {
-            return;
+        let changing = seat == Seat::Card && self.shelf.is_changing();
+        if changing || self.cancelled.is_some_and(|(at, ..)| at == seat) {
+            return false;
         }
         if let Some(run) = self.running.take_if(|run| !run.sent && run.strange_to(seat)) {
             self.set_aside(run);
         }
         if self.running.is_none() {
-            let back = self.aside.iter().position(|run| !run.strange_to(seat));
-            let since = self.now;
-            self.running = match back.and_then(|at| self.aside.remove(at)) {
-                Some(run) => Some(run),
-                None => {
-                    let job = self.queue.pop();
-                    job.inspect(|job| self.parts.metrics.dispatched(since.saturating_sub(job.arrived))).map(
-                        |job| Running {
-                            job,
-                            seat,
-                            sent: false,
-                            since,
-                            token: None,
-                            course: Course::default(),
-                        },
-                    )
-                }
-            };
+            self.running = self.next(seat);
         }
-        let Some(mut run) = self.running.take_if(|run| !run.sent) else { return };
+        if self.running.as_ref().is_none_or(|run| run.sent) {
+            return false;
+        }
+        if seat == Seat::Card && !self.model_is_there() {
+            // Either its model is on its way, or it was refused.
+            return self.running.is_none();
+        }
+        if let Some(run) = self.running.take_if(|run| run.job.is_load()) {
+            self.answer_load(run);
+            return true;
+        }
+        let Some(mut run) = self.running.take() else { return false };
         if run.job.tokens() > 0 {
             self.status.counters.resumes += 1;
             info!(request = run.job.id.0, tokens = run.job.tokens(), "continuing an answer");
@@ -224,6 +224,19 @@ impl<H: Hands> Actor<H> {
         if let Err(failure) = sent {
             self.distrust(seat, failure);
         }
+        false
+    }
+
+    /// Whose turn it is.
+    fn next(&mut self, seat: Seat) -> Option<Running> {
+        let back = self.aside.iter().position(|run| !run.strange_to(seat));
+        if let Some(run) = back.and_then(|at| self.aside.remove(at)) {
+            return Some(run);
+        }
+        let (shelf, since) = (&self.shelf, self.now);
+        let job = self.queue.pop(|job| seat == Seat::Cpu || shelf.holds(job.model()))?;
+        self.parts.metrics.dispatched(since.saturating_sub(job.arrived));
+        Some(Running { job, seat, sent: false, since, token: None, course: Course::default() })
     }
 
     /// Tokens of one model mean nothing to the other: an answer of which the client has seen

@@ -17,6 +17,7 @@ pub struct Client {
     seed: u64,
     wanted: u32,
     buffered: bool,
+    model: Option<&'static str>,
     deadline: Duration,
     admission: oneshot::Receiver<Result<(), Refused>>,
     events: mpsc::Receiver<Event>,
@@ -28,12 +29,19 @@ pub struct Client {
 
 impl Client {
     /// A client and the job it submits.
-    pub fn new(number: u64, now: Duration, tokens: u32, buffered: bool) -> (Self, Job) {
+    pub fn new(
+        number: u64,
+        now: Duration,
+        tokens: u32,
+        buffered: bool,
+        model: Option<&'static str>,
+    ) -> (Self, Job) {
         let (events, reader) = mpsc::channel(crate::service::EVENTS);
         let (admit, admission) = oneshot::channel();
         let mut request = Request {
             limits: Limits { max_tokens: Some(tokens), ..Limits::default() },
             buffered,
+            model: model.map(str::to_owned),
             ..Request::new(Input::Raw(String::new()))
         };
         request.sampling.seed = Some(number);
@@ -46,6 +54,7 @@ impl Client {
             seed: number,
             wanted: tokens,
             buffered,
+            model,
             deadline,
             admission,
             events: reader,
@@ -100,7 +109,9 @@ impl Client {
                 self.ends += 1;
                 *answered += 1;
                 let whole = |seat| {
-                    (0..self.wanted).map(|i| token(seat, self.seed, i)).eq(self.tokens.iter().copied())
+                    (0..self.wanted)
+                        .map(|i| token(seat, self.model, self.seed, i))
+                        .eq(self.tokens.iter().copied())
                 };
                 if !whole(Seat::Card) && !whole(Seat::Cpu) {
                     return Err(format!("request {id}: its answer was altered"));

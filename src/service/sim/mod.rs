@@ -14,7 +14,8 @@ use tokio::sync::watch;
 
 use super::actor::{Actor, Parts};
 use super::{Launch, Order, Settings, Status};
-use crate::config::Config;
+use crate::chat::KeepAlive;
+use crate::config::{Config, Installed};
 use crate::machine::{Ladder, Machine, Rung, Seat, State, ladder};
 use clients::Client;
 use world::{Break, Next, Symptom, World};
@@ -28,10 +29,10 @@ const CALM: Duration = Duration::from_secs(5400);
 /// A retry that was under way then is over within this.
 const RETRY: Duration = Duration::from_secs(900);
 
-/// The token of a model at some place of an answer.
-fn token(seat: Seat, seed: u64, index: u32) -> u32 {
-    let model = u8::from(seat == Seat::Cpu);
-    crc32fast::hash(&[&[model], &seed.to_le_bytes()[..], &index.to_le_bytes()[..]].concat())
+/// The token of a model at some place of an answer: the CPU's is one and the same for all.
+fn token(seat: Seat, model: Option<&str>, seed: u64, index: u32) -> u32 {
+    let model = if seat == Seat::Cpu { "CPU" } else { model.unwrap_or("first") };
+    crc32fast::hash(&[model.as_bytes(), &seed.to_le_bytes()[..], &index.to_le_bytes()[..]].concat())
 }
 
 /// Chance that can be repeated.
@@ -65,6 +66,7 @@ struct Tally {
     rungs: [u64; 5],
     reboots: u64,
     degraded: u64,
+    loads: u64,
 }
 
 struct Run {
@@ -110,6 +112,12 @@ impl Run {
         let launch = Launch::new(&config, "simulated".into());
         let mut settings = Settings::default();
         settings.limits.queue = dice.pick(&[1, 4, 16]);
+        let keep = |dice: &mut Dice| dice.pick(&[KeepAlive::FOR_EVER, KeepAlive(300), KeepAlive(20)]);
+        let models = ["first", "second", "third"].map(|name| {
+            let keep_alive = keep(&mut dice);
+            Installed { name: name.into(), keep_alive, ..Installed::default() }
+        });
+        settings.models = models.into_iter().take(dice.pick(&[1, 2, 3])).collect();
         let settings = watch::channel(settings).0;
         let (actor, status) = actor(&launch, World::new(dice, START), &settings);
         Self { actor, launch, clients: Vec::new(), number: 0, tally: Tally::default(), status, settings }
@@ -158,9 +166,15 @@ impl Run {
     fn ask(&mut self, now: Duration) {
         self.number += 1;
         self.tally.asked += 1;
+        let models = self.settings.borrow().models.len() as u64;
         let world = self.world();
         let (tokens, buffered) = (1 + world.dice.below(60), world.dice.one_in(2));
-        let (client, job) = Client::new(self.number, now, u32::try_from(tokens).unwrap(), buffered);
+        // The first is asked for most.
+        let model = [None, Some("second"), Some("third")]
+            .get(usize::try_from(world.dice.below(models * 2).saturating_sub(models)).unwrap())
+            .copied()
+            .flatten();
+        let (client, job) = Client::new(self.number, now, u32::try_from(tokens).unwrap(), buffered, model);
         self.clients.push(client);
         self.actor.obey(Order::Submit(Box::new(job)));
         if self.world().dice.one_in(10)
@@ -267,6 +281,7 @@ impl Run {
             .and_then(|()| self.settle())
             .and_then(|()| self.check_budgets());
         self.tally.degraded = self.status.borrow().counters.degraded;
+        self.tally.loads = self.world().loads;
         outcome.map(|()| std::mem::take(&mut self.tally)).map_err(|what| {
             let notes = self.world().notes.iter().map(|(at, note)| format!("  {at:?} {note:?}\n")).collect();
             (what, notes)
@@ -287,14 +302,16 @@ fn random_faults_break_no_promise() {
                 sum.breaks += tally.breaks;
                 sum.reboots += tally.reboots;
                 sum.degraded += tally.degraded;
+                sum.loads += tally.loads;
                 sum.rungs.iter_mut().zip(tally.rungs).for_each(|(all, one)| *all += one);
             }
             Err((what, notes)) => panic!("seed {seed}: {what}\n{notes}replay: make sim N=1 SEED={seed}"),
         }
     }
     println!(
-        "{runs} runs: {} faults, rungs R1–R5 used {:?} times, {} restarts of the host; {} of {} requests answered ({} on the CPU)",
-        sum.breaks, sum.rungs, sum.reboots, sum.answered, sum.asked, sum.degraded
+        "{runs} runs: {} faults, rungs R1–R5 used {:?} times, {} restarts of the host; {} of {} requests answered ({} on the CPU), {} loads of further models",
+        sum.breaks, sum.rungs, sum.reboots, sum.answered, sum.asked, sum.degraded, sum.loads
     );
+    assert!(runs < 100 || sum.loads > runs, "models were hardly exchanged");
     assert!(runs < 100 || sum.rungs.iter().all(|&used| used > 0), "some rung was never used");
 }

@@ -17,15 +17,18 @@ pub enum Spoke {
     Hears(Box<Command>),
     /// The next token of the request under way.
     Token,
-    Tested,
+    Tested(Option<String>),
+    /// One more model is loaded, where it fits; these may make room.
+    Added(String, Vec<String>),
     Says(Report),
     Exit,
 }
 
 /// The request under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Job {
     id: RequestId,
+    model: Option<String>,
     seed: u64,
     index: u32,
     tokens: u32,
@@ -37,6 +40,9 @@ pub struct Process {
     seat: Seat,
     load: Duration,
     ready: bool,
+    /// What is loaded, and how many models have room.
+    models: Vec<String>,
+    room: usize,
     job: Option<Job>,
     /// Since when its card thread does not come back.
     stuck: Option<Duration>,
@@ -48,8 +54,10 @@ pub struct Process {
 type Words = (Option<Report>, Vec<(Duration, Spoke)>);
 
 impl Process {
-    pub fn new(number: u64, seat: Seat, load: Duration, stubborn: bool) -> Self {
-        Self { number, linked: true, seat, load, ready: false, job: None, stuck: None, stubborn }
+    pub fn new(number: u64, seat: Seat, load: Duration, stubborn: bool, room: usize) -> Self {
+        let models = vec!["first".to_owned()];
+        let (ready, job, stuck) = (false, None, None);
+        Self { number, linked: true, seat, load, ready, models, room, job, stuck, stubborn }
     }
 
     /// Whether SIGTERM does nothing.
@@ -59,7 +67,7 @@ impl Process {
 
     pub fn speak(&mut self, spoke: Spoke, symptom: Option<Symptom>, now: Duration, dice: &mut Dice) -> Words {
         let hangs = matches!(symptom, Some(Symptom::Stall | Symptom::Dead | Symptom::Silence));
-        let works = matches!(spoke, Spoke::Loaded | Spoke::Token | Spoke::Tested);
+        let works = matches!(spoke, Spoke::Loaded | Spoke::Token | Spoke::Tested(_) | Spoke::Added(..));
         if works && (hangs || self.stuck.is_some()) {
             self.stuck.get_or_insert(now);
             return (None, Vec::new());
@@ -68,15 +76,18 @@ impl Process {
             Spoke::Begin => self.begin(symptom, now),
             Spoke::Loaded => {
                 self.ready = true;
-                let model = ModelInfo { name: format!("{:?}", self.seat), ..Default::default() };
+                let model = ModelInfo { name: "first".into(), ..Default::default() };
                 (Some(Report::Ready(model)), vec![(Duration::from_millis(1), health(symptom))])
             }
             Spoke::Hears(command) => self.hear(*command, symptom, now, dice),
             Spoke::Token => self.token(symptom, dice),
-            Spoke::Tested => {
+            Spoke::Tested(model) => {
                 let wrong = u32::from(symptom == Some(Symptom::Wrong));
-                (Some(Report::Tested { tokens: vec![1, 2, 3 + wrong] }), Vec::new())
+                let model = model.or_else(|| self.models.last().cloned()).unwrap();
+                assert!(self.models.contains(&model), "{model} is to be tested, but not loaded");
+                (Some(Report::Tested { model, tokens: vec![1, 2, 3 + wrong] }), Vec::new())
             }
+            Spoke::Added(model, evict) => self.add(model, evict, symptom),
             Spoke::Says(report) => (Some(report), Vec::new()),
             Spoke::Exit => (None, Vec::new()),
         }
@@ -120,13 +131,29 @@ impl Process {
                 let follow = now_and_then.then(|| (soon, health(symptom))).into_iter().collect();
                 (Some(Report::Pong { nonce, activity }), follow)
             }
-            Command::Test => (None, vec![(20 * soon, Spoke::Tested)]),
+            Command::Test { model } => (None, vec![(20 * soon, Spoke::Tested(model))]),
+            Command::Load { model, evict } => {
+                assert!(
+                    self.job.is_none() && !self.models.contains(&model),
+                    "{model} is loaded, or it is busy"
+                );
+                (None, vec![(dice.millis(500, 20_000), Spoke::Added(model, evict))])
+            }
+            Command::Unload { model } => {
+                let at = self.models.iter().position(|loaded| *loaded == model).unwrap();
+                self.models.remove(at);
+                (Some(Report::Unloaded { model }), Vec::new())
+            }
             Command::Generate { id, request, resume } => {
                 let (seed, tokens) = (request.sampling.seed.unwrap(), request.limits.max_tokens.unwrap());
                 let known = u32::try_from(resume.len()).unwrap();
-                let mine = |(i, t): (usize, &u32)| *t == token(self.seat, seed, u32::try_from(i).unwrap());
+                let model = request.model;
+                let there = |name: &str| self.models.iter().any(|loaded| loaded == name);
+                assert!(self.seat == Seat::Cpu || there(model.as_deref().unwrap_or("first")), "not loaded");
+                let place = |i: usize| token(self.seat, model.as_deref(), seed, u32::try_from(i).unwrap());
+                let mine = |(i, t): (usize, &u32)| *t == place(i);
                 assert!(resume.iter().enumerate().all(mine), "resumed with tokens of another model");
-                self.job = Some(Job { id, seed, index: known, tokens });
+                self.job = Some(Job { id, model, seed, index: known, tokens });
                 let started = Event::Started(Started::default());
                 (Some(Report::Answer { id, event: started }), vec![(soon, Spoke::Token)])
             }
@@ -140,20 +167,49 @@ impl Process {
     }
 
     fn token(&mut self, symptom: Option<Symptom>, dice: &mut Dice) -> Words {
-        let Some(mut job) = self.job else { return (None, Vec::new()) };
+        let Some(mut job) = self.job.take() else { return (None, Vec::new()) };
         if symptom == Some(Symptom::Output) {
             return (Some(Report::Fatal(Failure::new(Fault::CardOutput, "NaN"))), Vec::new());
         }
         if job.index >= job.tokens {
-            self.job = None;
             return (Some(done(job, Finish::Length)), Vec::new());
         }
-        let id = token(self.seat, job.seed, job.index);
+        let id = token(self.seat, job.model.as_deref(), job.seed, job.index);
         let made = Token { index: job.index, id, delta: Default::default(), logprobs: None };
         job.index += 1;
+        let id = job.id;
         self.job = Some(job);
         let follow = vec![(dice.millis(20, 200), Spoke::Token)];
-        (Some(Report::Answer { id: job.id, event: Event::Token(made) }), follow)
+        (Some(Report::Answer { id, event: Event::Token(made) }), follow)
+    }
+
+    fn add(&mut self, model: String, evict: Vec<String>, symptom: Option<Symptom>) -> Words {
+        let fails =
+            |fault| Report::NotAdded { model: model.clone(), failure: Failure::new(fault, "simulated") };
+        match symptom {
+            Some(Symptom::Model) => return (Some(fails(Fault::ModelChecksum)), Vec::new()),
+            Some(Symptom::Output | Symptom::Link) => {
+                return (Some(Report::Fatal(Failure::new(Fault::CardCall, "offline"))), Vec::new());
+            }
+            _ => {}
+        }
+        let mut said = Vec::new();
+        let mut evict =
+            evict.into_iter().filter(|name| self.models.contains(name)).collect::<Vec<_>>().into_iter();
+        while self.models.len() >= self.room {
+            let Some(gone) = evict.next() else {
+                said.push(fails(Fault::CardMemory));
+                break;
+            };
+            self.models.retain(|loaded| *loaded != gone);
+            said.push(Report::Unloaded { model: gone });
+        }
+        if self.models.len() < self.room {
+            self.models.push(model.clone());
+            said.push(Report::Added(ModelInfo { name: model, ..Default::default() }));
+        }
+        let later = (1..).zip(said).map(|(ms, report)| (Duration::from_millis(ms), Spoke::Says(report)));
+        (None, later.collect())
     }
 }
 

@@ -103,6 +103,10 @@ pub struct World {
     pub dice: Dice,
     pub broken: Option<Break>,
     pub modules: bool,
+    /// Further models asked for.
+    pub loads: u64,
+    /// How many models fit the card.
+    room: usize,
     card: Option<Process>,
     cpu: Option<Process>,
     processes: u64,
@@ -120,9 +124,12 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(dice: Dice, now: Duration) -> Self {
+    pub fn new(mut dice: Dice, now: Duration) -> Self {
+        let room = dice.pick(&[1, 2, 3]);
         Self {
             now,
+            room,
+            loads: 0,
             dice,
             broken: None,
             modules: false,
@@ -307,13 +314,15 @@ impl Hands for World {
         self.processes += 1;
         let number = self.processes;
         let load = self.dice.millis(500, 60_000);
-        let process = Process::new(number, seat, load, self.dice.one_in(8));
+        let (stubborn, room) = (self.dice.one_in(8), self.room);
+        let process = Process::new(number, seat, load, stubborn, room);
         *self.seat(seat) = Some(process);
         self.after(Duration::from_millis(50), Coming::Process(seat, number, Spoke::Begin));
         Ok(u32::try_from(number).unwrap())
     }
 
     fn command(&mut self, seat: Seat, command: Command) -> Result<()> {
+        self.loads += u64::from(matches!(command, Command::Load { .. }));
         if let Some(process) = self.seat(seat) {
             let number = process.number;
             self.after(

@@ -96,8 +96,21 @@ impl Stage {
         }
     }
 
+    /// Models load at once, but for those whose name says otherwise.
+    fn load(&self, model: String) {
+        match model.as_str() {
+            "deadly" => std::process::abort(),
+            "too large" => {
+                let failure = Failure::new(Fault::CardMemory, "too large needs 9 MiB");
+                self.send(Report::NotAdded { model, failure });
+            }
+            _ => self.send(Report::Added(ModelInfo { name: model, context: 512, ..ModelInfo::default() })),
+        }
+    }
+
     fn generate(&self, id: RequestId, request: &Request, resume: u32) {
         let prompt = match &request.input {
+            Input::Nothing => panic!("nothing to answer"),
             Input::Raw(prompt) => prompt,
             Input::Chat(messages) => &messages.last().unwrap().content,
         };
@@ -184,7 +197,12 @@ fn scripted_worker() {
                 stage.cancelled.store(id.0, Ordering::Release);
                 generator.thread().unpark();
             }
-            Command::Test => stage.send(Report::Tested { tokens: vec![1, 2, 3] }),
+            Command::Test { model } => {
+                let model = model.unwrap_or_else(|| "formula".into());
+                stage.send(Report::Tested { model, tokens: vec![1, 2, 3] });
+            }
+            Command::Load { model, .. } => stage.load(model),
+            Command::Unload { model } => stage.send(Report::Unloaded { model }),
             Command::Ping { nonce } => stage.send(Report::Pong { nonce, activity: Activity::default() }),
             Command::Stop => break,
         }

@@ -14,7 +14,7 @@ fn read(form: Form, extra: Value) -> Result<Asked, ApiError> {
 }
 
 fn request(form: Form, extra: Value) -> Request {
-    read(form, extra).unwrap().request.unwrap()
+    read(form, extra).unwrap().request
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn the_first_clients_requests_are_understood() {
     )
     .unwrap();
     assert_eq!((asked.model.as_str(), asked.stream), ("llama3.2:3b", false));
-    let request = asked.request.unwrap();
+    let request = asked.request;
     let sampling = Sampling {
         temperature: Some(0.99),
         top_k: Some(85),
@@ -46,7 +46,7 @@ fn the_first_clients_requests_are_understood() {
 
     let asked = read(Form::Generate, json!({"stream": false})).unwrap();
     let input = Input::Chat(vec![Message::text(Role::User, "Hi")]);
-    assert_eq!(asked.request.unwrap().input, input);
+    assert_eq!(asked.request.input, input);
 }
 
 #[test]
@@ -159,7 +159,31 @@ fn asking_nothing_asks_for_the_model() {
         (Form::Generate, json!({"prompt": ""})),
         (Form::Generate, json!({"prompt": null, "raw": true})),
     ] {
-        assert_eq!(read(form, extra.clone()).unwrap().request, None, "{extra}");
+        assert_eq!(read(form, extra.clone()).unwrap().request.input, Input::Nothing, "{extra}");
+    }
+}
+
+#[test]
+fn a_model_is_kept_for_seconds_or_durations_of_go() {
+    for (given, seconds) in [
+        (json!(300), Some(300)),
+        (json!(0), Some(0)),
+        (json!(0.2), Some(1)),
+        (json!(-1), Some(-1)),
+        (json!("5m"), Some(300)),
+        (json!("1h30m0.5s"), Some(5401)),
+        (json!("500ms"), Some(1)),
+        (json!("-1"), Some(-1)),
+        (json!("-5m"), Some(-1)),
+        (json!("90"), Some(90)),
+        (json!(null), None),
+    ] {
+        let asked = read(Form::Chat, json!({"keep_alive": given.clone()})).unwrap();
+        assert_eq!(asked.request.keep_alive.map(|keep| keep.0), seconds, "{given}");
+    }
+    for wrong in ["", "m", "5 m", "5x", "1h30", "nan", "inf", "--1", "µ"] {
+        let error = read(Form::Chat, json!({"keep_alive": wrong})).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some("keep_alive"), "{wrong:?}");
     }
 }
 

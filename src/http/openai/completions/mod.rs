@@ -38,14 +38,15 @@ pub async fn complete(
     let limits = context.service.settings().limits;
     let asked = request::parse(&body, &limits, deployment.as_deref())?;
     drop(body);
-    let Asked { model, prompts, n, stream, include_usage } = asked;
-    names::admit(context, &model)?;
+    let Asked { model, mut prompts, n, stream, include_usage } = asked;
+    let model = names::admit(context, &model)?;
+    prompts.iter_mut().for_each(|request| request.model.clone_from(&model));
     let logprobs = prompts.first().is_some_and(|request| request.logprobs.is_some());
     let count = prompts.len().saturating_mul(n);
     several::bound(if prompts.len() > 1 { "prompt" } else { "n" }, count, &limits)?;
     let requests = prompts.into_iter().flat_map(|request| several::spread(request, n)).collect();
     let choices = Choices::submit(context, caller, requests).await?;
-    let head = head(context, "cmpl", "text_completion");
+    let head = head(context, model.as_deref(), "cmpl", "text_completion");
     if stream {
         let texts = vec![Text::default(); count];
         let chunks = Chunks { head, include_usage, n, logprobs, texts };

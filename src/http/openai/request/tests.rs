@@ -14,7 +14,7 @@ fn with(extra: Value) -> Result<ChatRequest, ApiError> {
 fn messages(list: Value) -> Result<Vec<Message>, ApiError> {
     with(json!({"messages": list})).map(|chat| match chat.request.input {
         Input::Chat(messages) => messages,
-        Input::Raw(_) => unreachable!(),
+        Input::Raw(_) | Input::Nothing => unreachable!(),
     })
 }
 

@@ -31,12 +31,12 @@ pub async fn create(context: &Context, caller: &Caller, body: Bytes) -> Result<R
     let settings = context.service.settings();
     let Asked { model, mut request, stream, told } = request::parse(&body, settings.limits.messages)?;
     drop(body);
-    names::admit(context, &model)?;
+    request.model = names::admit(context, &model)?;
     // The answer tells what was in force.
     settings.defaults.apply(&mut request);
-    let sampling = request.sampling.clone();
+    let (sampling, model) = (request.sampling.clone(), request.model.clone());
     let choices = Choices::submit(context, caller, vec![request]).await?;
-    let model = context.service.status().model.map(|model| model.name).unwrap_or_default();
+    let model = names::told(context, model.as_deref());
     let reply = Reply::new(model, told, &sampling);
     if stream {
         let events = Events::new(reply);

@@ -60,7 +60,7 @@ fn kinds(events: &[Value]) -> Vec<&str> {
 fn input_is_a_string_or_items() {
     let messages = |extra| match parsed(extra).unwrap().request.input {
         Input::Chat(messages) => messages.into_iter().map(|m| (m.role, m.content)).collect::<Vec<_>>(),
-        Input::Raw(_) => unreachable!(),
+        Input::Raw(_) | Input::Nothing => unreachable!(),
     };
     let told = json!({"instructions": "Be short."});
     assert_eq!(messages(told), [(Role::System, "Be short.".into()), (Role::User, "hello".into())]);

@@ -1,0 +1,253 @@
+//! The card with what is loaded on it: one model or several, side by side.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::answer::answer;
+use super::inbox::Job;
+use super::settings::{Package, Settings};
+use super::test_prompt;
+use crate::axcl::{Device, Gauge, Runtime};
+use crate::chat::{Event, TokenId};
+use crate::fault::{Failure, Fault, Result};
+use crate::inference::pipeline::{Load, Loaded, Pipeline, load};
+use crate::link::frame::{Health, ModelInfo};
+use crate::model::{Manifest, ModelDir};
+
+/// When the card is asked how it is.
+struct Checkup {
+    due: Instant,
+}
+
+impl Checkup {
+    const INTERVAL: Duration = Duration::from_secs(8);
+    /// Asking takes several commands on the card: it may cost a fiftieth of the time.
+    const SHARE: u32 = 50;
+
+    /// Asks, and settles when to ask again.
+    fn ask(&mut self, device: &Device) -> Result<Health> {
+        let began = Instant::now();
+        let properties = device.properties()?;
+        self.due = Instant::now() + Self::INTERVAL.max(began.elapsed() * Self::SHARE);
+        let temperature_c = properties.temperature_millidegrees as f32 / 1000.0;
+        Ok(Health { temperature_c, free_memory: properties.free_memory })
+    }
+}
+
+/// A loaded model, ready to answer.
+struct Mounted {
+    pipeline: Pipeline,
+    model: ModelDir,
+    info: ModelInfo,
+}
+
+/// What a load needs to know of the world.
+pub struct Watch<'a> {
+    /// Whether to give up.
+    pub stop: &'a dyn Fn() -> bool,
+    /// Told how many of how many steps are done, and what comes next.
+    pub report: &'a mut dyn FnMut(u32, u32, &str),
+}
+
+/// The card and its models. Dropping it unloads the engines, then releases the card, then
+/// the runtime.
+pub struct Session {
+    /// The one used last is the last.
+    models: Vec<Mounted>,
+    device: Device,
+    runtime: Runtime,
+    gauge: Arc<Gauge>,
+    checkup: Checkup,
+    settings: Settings,
+}
+
+impl Session {
+    /// Opens model, runtime and card, and loads; `None` if the watch said stop meanwhile.
+    ///
+    /// # Errors
+    /// What [`ModelDir::open`], [`Runtime::open`], [`Device::open`] and [`load`] say.
+    pub fn open(settings: &Settings, gauge: &Arc<Gauge>, watch: &mut Watch<'_>) -> Result<Option<Self>> {
+        let began = Instant::now();
+        let first = ModelDir::open(&settings.model.dir, settings.model.descriptor.as_ref())?;
+        let json = settings.runtime_config.as_deref();
+        let runtime = Runtime::open(&settings.runtime, json, Arc::clone(gauge))?;
+        let device = Device::open(&runtime, settings.device)?;
+        let checkup = Checkup { due: Instant::now() };
+        let (settings, gauge) = (settings.clone(), Arc::clone(gauge));
+        let mut session = Self { models: Vec::new(), device, runtime, gauge, checkup, settings };
+        let package = session.settings.model.clone();
+        Ok(session.mount(&package, first, began, watch)?.then_some(session))
+    }
+
+    /// Loads `model`; false if the watch said stop meanwhile.
+    fn mount(
+        &mut self,
+        package: &Package,
+        model: ModelDir,
+        began: Instant,
+        watch: &mut Watch<'_>,
+    ) -> Result<bool> {
+        let Settings { path, verify, .. } = self.settings;
+        let how = Load { path, context: package.context, verify };
+        let loaded = load(&self.device, &model, how, watch.stop, watch.report)?;
+        let Some(Loaded { pipeline, card_bytes, firmware }) = loaded else { return Ok(false) };
+        let version = self.runtime.version();
+        let info = ModelInfo {
+            name: package.name.clone().unwrap_or_else(|| model.name().to_owned()),
+            context: pipeline.context(),
+            vocabulary: u32::try_from(model.text().vocabulary()).unwrap_or(u32::MAX),
+            layers: model.layers(),
+            thinks: model.text().thinks(),
+            copy_saving: pipeline.copy_saving(),
+            chunked: pipeline.chunked(),
+            fingerprint: fingerprint(&model, &version, &pipeline),
+            runtime: version,
+            firmware,
+            device: self.runtime.chip(),
+            load_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            card_memory_bytes: card_bytes,
+        };
+        tracing::info!(model = info.name, load_ms = info.load_ms, "ready");
+        self.models.push(Mounted { pipeline, model, info });
+        Ok(true)
+    }
+
+    /// Loads the installed model `name` beside the others. Where it does not fit, models named
+    /// in `evict` are unloaded one by one, which `gone` is told; `None` if the watch said stop.
+    ///
+    /// # Errors
+    /// As [`Session::open`]; what was unloaded stays so.
+    pub fn add(
+        &mut self,
+        name: &str,
+        evict: &[String],
+        gone: &mut dyn FnMut(&str),
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<&ModelInfo>> {
+        let unknown = || {
+            let detail = format!("{name} is not among the models this worker was started with");
+            Failure::new(Fault::ModelMissing, detail)
+        };
+        let installed = |package: &&Package| package.name.as_deref() == Some(name);
+        let package = self.settings.packages().find(installed).cloned().ok_or_else(unknown)?;
+        if self.place(name).is_none() {
+            let mut evict = evict.iter();
+            let began = Instant::now();
+            loop {
+                let model = ModelDir::open(&package.dir, package.descriptor.as_ref())?;
+                match self.mount(&package, model, began, watch) {
+                    Ok(true) => break,
+                    Ok(false) => return Ok(None),
+                    Err(failure) if failure.fault == Fault::CardMemory => {
+                        let next = evict.find(|name| self.place(name).is_some()).ok_or(failure)?;
+                        self.remove(next);
+                        gone(next);
+                    }
+                    Err(failure) => return Err(failure),
+                }
+            }
+        }
+        Ok(self.models.last().map(|mounted| &mounted.info))
+    }
+
+    /// Unloads a model.
+    pub fn remove(&mut self, name: &str) {
+        if let Some(at) = self.place(name) {
+            tracing::info!(model = name, "unloaded");
+            self.models.remove(at);
+        }
+    }
+
+    /// Answers one request; see [`answer`].
+    ///
+    /// # Errors
+    /// As [`answer`], and [`Fault::Internal`] where its model is not loaded.
+    pub fn answer(
+        &mut self,
+        job: &Job,
+        stop: &dyn Fn() -> bool,
+        send: &mut dyn FnMut(Event),
+        health: &mut dyn FnMut(Health),
+    ) -> Result<()> {
+        self.runtime.mark_begin(job.id.0);
+        let at = match &job.request.model {
+            Some(name) => self.place(name),
+            None => self.first(),
+        };
+        self.use_now(at)?;
+        let Self { models, device, gauge, checkup, .. } = self;
+        let mut between = || {
+            if Instant::now() >= checkup.due {
+                health(checkup.ask(device)?);
+            }
+            Ok(())
+        };
+        let Mounted { pipeline, model, .. } = models.last_mut().ok_or_else(not_loaded)?;
+        let answered = answer(pipeline, model, gauge, job, stop, send, &mut between);
+        self.runtime.mark_end(job.id.0);
+        answered
+    }
+
+    /// Has a model answer the test prompt: `name`, or the one used last. Says which did.
+    ///
+    /// # Errors
+    /// As [`test_prompt::answer`], and [`Fault::Internal`] where it is not loaded.
+    pub fn test(&mut self, name: Option<&str>, wanted: &dyn Fn() -> bool) -> Result<(String, Vec<TokenId>)> {
+        if let Some(name) = name {
+            self.use_now(self.place(name))?;
+        }
+        let Mounted { pipeline, model, info } = self.models.last_mut().ok_or_else(not_loaded)?;
+        let tokens = test_prompt::answer(pipeline, model, &self.gauge, wanted)?;
+        Ok((info.name.clone(), tokens))
+    }
+
+    /// What is loaded; the model used last is the last.
+    pub fn loaded(&self) -> impl Iterator<Item = &ModelInfo> {
+        self.models.iter().map(|mounted| &mounted.info)
+    }
+
+    /// Asks the card how it is.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn health(&mut self) -> Result<Health> {
+        self.checkup.ask(&self.device)
+    }
+
+    /// When the card is to be asked again.
+    pub fn checkup_due(&self) -> Instant {
+        self.checkup.due
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.loaded().position(|info| info.name == name)
+    }
+
+    /// Where the model is that was loaded from the start.
+    fn first(&self) -> Option<usize> {
+        match &self.settings.model.name {
+            Some(name) => self.place(name),
+            // Without a name of its own it is the only one.
+            None => self.models.len().checked_sub(1),
+        }
+    }
+
+    /// Puts a model where the one used last is.
+    fn use_now(&mut self, at: Option<usize>) -> Result<()> {
+        let at = at.filter(|&at| at < self.models.len()).ok_or_else(not_loaded)?;
+        let mounted = self.models.remove(at);
+        self.models.push(mounted);
+        Ok(())
+    }
+}
+
+fn not_loaded() -> Failure {
+    Failure::new(Fault::Internal, "the request's model is not loaded")
+}
+
+/// What the card's answers depend on.
+fn fingerprint(model: &ModelDir, runtime: &str, pipeline: &Pipeline) -> String {
+    let files = model.manifest().map_or(0, Manifest::checksum);
+    let how = if pipeline.copy_saving() { "saving" } else { "plain" };
+    format!("{} {files:08x} {runtime} {how} {}", model.name(), env!("CARGO_PKG_VERSION"))
+}
