@@ -56,6 +56,7 @@ pub struct Settings {
     pub defaults: Defaults,
     pub limits: Limits,
     pub server: config::Server,
+    pub access: config::Access,
     pub resident: config::Resident,
     /// The model's name in the configuration; a stand-in is loaded under another.
     pub name: Option<String>,
@@ -74,6 +75,7 @@ impl Settings {
             defaults: config.defaults.clone(),
             limits: config.limits.clone(),
             server: config.server.clone(),
+            access: config.access.clone(),
             resident: config.resident.clone(),
             name: config.model.name(),
             aliases: config.model.aliases.clone(),

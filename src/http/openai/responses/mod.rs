@@ -29,11 +29,11 @@ use crate::http::{Context, names};
 /// Everything that is known to be wrong before the answer begins.
 pub async fn create(context: &Context, caller: &Caller, body: Bytes) -> Result<Response<Body>, ApiError> {
     let settings = context.service.settings();
-    let Asked { model, mut request, stream, told } = request::parse(&body, settings.limits.messages)?;
+    let Asked { model, request, stream, told } = request::parse(&body, settings.limits.messages)?;
     drop(body);
     names::admit(context, &model)?;
     // The answer tells what was in force.
-    settings.defaults.apply(&mut request);
+    let request = caller.adorn(request);
     let sampling = request.sampling.clone();
     let choices = Choices::submit(context, caller, vec![request]).await?;
     let model = context.service.status().model.map(|model| model.name).unwrap_or_default();
