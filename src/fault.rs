@@ -122,6 +122,8 @@ catalogue! {
         "Ask for fewer tokens, or raise `limits.request_timeout_s`.";
     Busy = "E-BUSY", "too many requests are waiting",
         "Try again after the time given, or raise `limits.queue`.";
+    KeyLimit = "E-KEY-LIMIT", "the key has as many requests under way as it may",
+        "Try again once one of them has ended, or raise `requests` of its `[[access.key]]`.";
     NotReady = "E-NOT-READY", "no model is ready to answer",
         "Try again after the time given; the status page says what is going on.";
     Stopping = "E-STOPPING", "the service is stopping",

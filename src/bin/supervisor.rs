@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use llm8850::config::{self, Config};
+use llm8850::config::{self, Config, Errand};
 use llm8850::detect::watchdog;
 use llm8850::fault::{Failure, Fault, Result};
 use llm8850::http::Context;
@@ -26,16 +26,15 @@ struct Arguments {
     /// The configuration file.
     #[arg(long, default_value = config::DEFAULT_PATH)]
     config: PathBuf,
-    /// Check the configuration file, print every problem, and exit.
-    #[arg(long)]
-    check_config: bool,
+    #[command(flatten)]
+    errand: Errand,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let (config, problems) = Config::load(&arguments.config);
-    if arguments.check_config {
-        return config::report(&arguments.config, &problems);
+    if let Some(code) = arguments.errand.run(&arguments.config, &problems) {
+        return code;
     }
     let started = log::start(config.log.level).and_then(|control| {
         let settings = Settings::new(&config, &problems);

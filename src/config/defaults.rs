@@ -21,6 +21,8 @@ pub struct Defaults {
     pub max_tokens: u32,
     /// The same for answers that must be JSON or may call tools: cut short they are worth nothing.
     pub form_max_tokens: u32,
+    /// When an answer must be there, in milliseconds; 0 is whenever it is.
+    pub deadline_ms: u32,
     /// Whether a reasoning model thinks: `default` (its template decides), `on`, `off`.
     pub think: Think,
 }
@@ -39,6 +41,7 @@ impl Default for Defaults {
             presence_penalty: None,
             max_tokens: 100,
             form_max_tokens: 512,
+            deadline_ms: 0,
             think: Think::Default,
         }
     }
@@ -74,6 +77,8 @@ impl Defaults {
         let most = if formed { self.form_max_tokens } else { self.max_tokens };
         let most = (most > 0).then_some(most);
         request.limits.max_tokens = request.limits.max_tokens.or(most);
+        let deadline = (self.deadline_ms > 0).then_some(self.deadline_ms);
+        request.limits.deadline_ms = request.limits.deadline_ms.or(deadline);
         if request.think == Think::Default {
             request.think = self.think;
         }
@@ -96,5 +101,6 @@ impl Section for Defaults {
         let default = Self::default();
         findings.range("max_tokens", &mut self.max_tokens, 0..=1 << 20, default.max_tokens);
         findings.range("form_max_tokens", &mut self.form_max_tokens, 0..=1 << 20, default.form_max_tokens);
+        findings.range("deadline_ms", &mut self.deadline_ms, 0..=86_400_000, default.deadline_ms);
     }
 }

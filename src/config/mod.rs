@@ -2,9 +2,12 @@
 //!
 //! A program starts whatever the file says: a key that is unknown, of the wrong type or
 //! out of range is reported as a [`Problem`] with its line, and its default takes its
-//! place. What is wrong is never silent: `--check-config` lists it, the journal too.
+//! place. What is wrong is never silent: `--check-config` lists it, the journal too. And
+//! it never lets anybody in: `[access]` has no default for what it could not read.
 
+mod access;
 mod defaults;
+mod errand;
 mod fallback;
 mod lights;
 mod limits;
@@ -18,10 +21,12 @@ mod server;
 mod units;
 mod worker;
 
+use std::io::ErrorKind;
 use std::path::Path;
-use std::process::ExitCode;
 
+pub use access::{Access, Key, KeyHash};
 pub use defaults::Defaults;
+pub use errand::Errand;
 pub use fallback::Fallback;
 pub use lights::{Driver, Lights, Polarity};
 pub use limits::Limits;
@@ -45,6 +50,7 @@ pub struct Config {
     pub server: Server,
     pub worker: Worker,
     pub model: Model,
+    pub access: Access,
     pub defaults: Defaults,
     pub limits: Limits,
     pub resident: Resident,
@@ -61,8 +67,13 @@ impl Config {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(&text, path),
             Err(e) => {
-                let what = format!("cannot be read: {e}; defaults are used");
-                (Self::default(), vec![Problem { file: path.into(), line: None, key: String::new(), what }])
+                let mut config = Self::default();
+                let mut what = format!("cannot be read: {e}; defaults are used");
+                if e.kind() != ErrorKind::NotFound {
+                    config.access.close();
+                    what += ", and nobody is answered, for it may ask for keys";
+                }
+                (config, vec![Problem { file: path.into(), line: None, key: String::new(), what }])
             }
         }
     }
@@ -71,10 +82,12 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> (Self, Vec<Problem>) {
         let mut findings = Findings::new(text, path);
         let mut document = Document::parse(text, &mut findings);
-        let config = Self {
+        let whole = findings.none();
+        let mut config = Self {
             server: document.take(&mut findings),
             worker: document.take(&mut findings),
             model: document.take(&mut findings),
+            access: document.take(&mut findings),
             defaults: document.take(&mut findings),
             limits: document.take(&mut findings),
             resident: document.take(&mut findings),
@@ -84,24 +97,20 @@ impl Config {
             log: document.take(&mut findings),
         };
         document.finish(&mut findings);
+        // Keys may have been lost with what is no TOML, or stand in a section of another name.
+        let lost = !whole || !(findings.none() || config.access.locked());
+        if lost && Access::meant(text) {
+            config.access.close();
+        }
         (config, findings.into_problems())
     }
-}
-
-/// Prints what is wrong in `file`, for `--check-config`.
-pub fn report(file: &Path, problems: &[Problem]) -> ExitCode {
-    if problems.is_empty() {
-        println!("{}: OK", file.display());
-        return ExitCode::SUCCESS;
-    }
-    problems.iter().for_each(|problem| eprintln!("{problem}"));
-    ExitCode::FAILURE
 }
 
 impl Config {
     /// Whether this differs from `started` in what a running supervisor cannot change.
     pub fn needs_restart(&self, started: &Self) -> bool {
         let adopt = |config: &Self| Self {
+            access: Access::default(),
             defaults: Defaults::default(),
             limits: Limits::default(),
             resident: Resident::default(),

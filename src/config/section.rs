@@ -17,6 +17,9 @@ pub(super) trait Section: Default + DeserializeOwned {
 
     /// Reports values out of range and puts their defaults in place.
     fn check(&mut self, findings: &mut Findings);
+
+    /// Something in it was reported, and left out.
+    fn mistaken(&mut self) {}
 }
 
 /// Gathers problems and knows which line each key stands on.
@@ -76,6 +79,11 @@ impl Findings {
         }
     }
 
+    /// Whether nothing was found so far.
+    pub fn none(&self) -> bool {
+        self.problems.is_empty()
+    }
+
     /// Everything found, in the order of lines.
     pub fn into_problems(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|p| p.line);
@@ -110,12 +118,18 @@ impl<'a> Document<'a> {
         let DeValue::Table(table) = value.get_ref() else {
             let what = format!("is of type {}: write a section `[{}]`", value.get_ref().type_str(), S::NAME);
             findings.report(Some(key.span().start), S::NAME.into(), what);
-            return S::default();
+            let mut section = S::default();
+            section.mistaken();
+            return section;
         };
+        let before = findings.problems.len();
         findings.keys =
             table.iter().map(|(key, _)| (key.get_ref().clone().into_owned(), key.span().start)).collect();
         let mut section: S = read(table.clone(), value.span(), findings);
         section.check(findings);
+        if findings.problems.len() > before {
+            section.mistaken();
+        }
         section
     }
 

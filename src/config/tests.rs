@@ -23,6 +23,7 @@ fn every_section_is_read() {
         [server]
         listen = ["0.0.0.0:8000", "[::1]:8001"]
         unknown_model = "refuse"
+        cors_origins = ["https://Example.org:8443", "null"]
         [[server.spoken_fallback]]
         listen = "[::1]:8001"
         text = "One moment."
@@ -42,6 +43,7 @@ fn every_section_is_read() {
         [defaults]
         top_k = 40
         think = "off"
+        deadline_ms = 9000
         [limits]
         overflow = "error"
         queue = 0
@@ -57,6 +59,8 @@ fn every_section_is_read() {
     assert_eq!(config.server.unknown_model, UnknownModel::Refuse);
     let sentence = |address: &str| config.server.sentence(address.parse().unwrap());
     assert_eq!((sentence("[::1]:8001"), sentence("0.0.0.0:8000")), (Some("One moment."), None));
+    assert_eq!(config.server.cors_origins, ["https://example.org:8443", "null"]);
+    assert_eq!(config.defaults.deadline_ms, 9000);
     assert_eq!((config.model.name().as_str(), config.model.aliases.len()), ("small", 1));
     assert!(config.resident.polled && config.resident.max_tokens == 60);
     assert_eq!(config.worker.path, PathChoice::CopySaving);
@@ -157,13 +161,34 @@ fn further_models_are_named_and_wrong_ones_left_out() {
 }
 
 #[test]
+fn what_is_no_origin_lets_no_page_in() {
+    for (origins, left) in [
+        ("\"https://example.org\"", 0),
+        ("3", 0),
+        ("[\"example.org\", \"https://example.org\"]", 1),
+        ("[\"https://example.org/\"]", 0),
+        ("[\"https://\", \"://a\", \"https://a b\", \"\"]", 0),
+    ] {
+        let text = format!("[server]\ncors_origins = {origins}\n");
+        let (config, problems) = Config::parse(&text, Path::new("c.toml"));
+        assert_eq!(config.server.cors_origins.len(), left, "{origins}");
+        assert!(!problems.is_empty() && problems[0].to_string().contains("server.cors_origins: has"));
+    }
+    assert_eq!(Config::default().server.cors_origins, ["*"]);
+    let (config, problems) = Config::parse("[server]\ncors_origins = []", Path::new("c.toml"));
+    assert!(config.server.cors_origins.is_empty() && problems.is_empty());
+}
+
+#[test]
 fn only_what_needs_a_restart_asks_for_one() {
+    const KEY: &str = "[[access.key]]\nname = \"a\"\nsha256 = \"\"";
     let config = |text: &str| Config::parse(text, Path::new("c.toml")).0;
     let started = config("");
     for text in [
         "[server]\nunknown_model = \"refuse\"",
         "[model]\naliases = [\"a\"]\nkeep_alive_s = 9",
         "[resident]\npolled = true",
+        KEY,
     ] {
         assert!(!config(text).needs_restart(&started), "{text}");
     }
@@ -204,6 +229,11 @@ fn what_a_request_says_goes_before_the_defaults() {
     defaults.apply(&mut request);
     assert_eq!(request.sampling.temperature, Some(0.0));
     assert_eq!(request.sampling.top_p, Some(0.95));
-    assert_eq!(request.limits.max_tokens, Some(100));
+    assert_eq!((request.limits.max_tokens, request.limits.deadline_ms), (Some(100), None));
     assert_eq!(request.think, Think::On);
+    let hurried = Defaults { deadline_ms: 9000, ..Defaults::default() };
+    hurried.apply(&mut request);
+    assert_eq!(request.limits.deadline_ms, Some(9000));
+    Defaults { deadline_ms: 5, ..hurried }.apply(&mut request);
+    assert_eq!(request.limits.deadline_ms, Some(9000));
 }

@@ -7,6 +7,7 @@ use std::task::{Context as Task, Poll};
 use tracing::info;
 
 use super::Context;
+use super::access::Place;
 use super::caller::Caller;
 use super::error::ApiError;
 use super::sentences::Sentences;
@@ -84,6 +85,8 @@ pub struct Choices {
     caller: Caller,
     /// The turn of the resident conversation that this answer is, if it is one.
     turn: Option<Turn>,
+    /// Among the requests of the caller's key, until the answer has ended.
+    _place: Option<Place>,
 }
 
 impl Choices {
@@ -96,16 +99,34 @@ impl Choices {
         caller: &Caller,
         requests: Vec<Request>,
     ) -> Result<Self, ApiError> {
+        match caller.place(&context.places) {
+            Ok(place) => Self::begin(context, caller, requests, place).await,
+            Err(refused) => Self::refused(caller, requests.len(), &refused),
+        }
+    }
+
+    async fn begin(
+        context: &Context,
+        caller: &Caller,
+        requests: Vec<Request>,
+        place: Option<Place>,
+    ) -> Result<Self, ApiError> {
         let mut choices = Vec::with_capacity(requests.len());
         for request in requests {
             let request = caller.adorn(request);
             let (buffered, timed) = (request.buffered, request.limits.deadline_ms.is_some());
             choices.push(match context.service.submit(request).await {
                 Ok(ticket) => Choice::taken(ticket, buffered, timed),
-                Err(refused) => refusal(caller, refused)?,
+                Err(refused) => refusal(caller, &refused)?,
             });
         }
-        Ok(Self { choices, caller: caller.clone(), turn: None })
+        Ok(Self { choices, caller: caller.clone(), turn: None, _place: place })
+    }
+
+    /// As many choices of a request that was refused.
+    fn refused(caller: &Caller, count: usize, refused: &Refused) -> Result<Self, ApiError> {
+        let choices = (0..count).map(|_| refusal(caller, refused)).collect::<Result<_, _>>()?;
+        Ok(Self { choices, caller: caller.clone(), turn: None, _place: None })
     }
 
     /// Submits a request that continues the resident conversation, once it is its turn.
@@ -113,11 +134,16 @@ impl Choices {
     /// # Errors
     /// As [`Choices::submit`].
     pub async fn turn(context: &Context, caller: &Caller, mut request: Request) -> Result<Self, ApiError> {
+        let place = match caller.place(&context.places) {
+            Ok(place) => place,
+            Err(refused) => return Self::refused(caller, 1, &refused),
+        };
         match context.resident.turn(&mut request, &context.service.settings()).await {
-            Ok(turn) => Ok(Self { turn: Some(turn), ..Self::submit(context, caller, vec![request]).await? }),
-            Err(refused) => {
-                Ok(Self { choices: vec![refusal(caller, refused)?], caller: caller.clone(), turn: None })
+            Ok(turn) => {
+                let begun = Self::begin(context, caller, vec![request], place).await?;
+                Ok(Self { turn: Some(turn), ..begun })
             }
+            Err(refused) => Self::refused(caller, 1, &refused),
         }
     }
 
@@ -129,7 +155,7 @@ impl Choices {
     /// The next event of any choice; `None` after the last of all. May be dropped and called
     /// again.
     pub async fn next(&mut self) -> Option<(usize, Event)> {
-        let Self { choices, caller, turn } = self;
+        let Self { choices, caller, turn, .. } = self;
         let next = poll_fn(|task| {
             let mut pending = false;
             for (index, choice) in choices.iter_mut().enumerate() {
@@ -160,9 +186,9 @@ impl Choices {
 }
 
 /// What a caller gets whose request was refused: the refusal, or a sentence instead.
-fn refusal(caller: &Caller, refused: Refused) -> Result<Choice, ApiError> {
+fn refusal(caller: &Caller, refused: &Refused) -> Result<Choice, ApiError> {
     match caller.instead_of(&refused.failure) {
         Some(sentence) => Ok(Choice::spoken(sentence)),
-        None => Err(refused.into()),
+        None => Err(refused.clone().into()),
     }
 }

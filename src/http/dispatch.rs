@@ -8,13 +8,14 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tracing::{debug, warn};
 
-use super::body::{Body, response};
+use super::body::Body;
 use super::caller::Caller;
+use super::cors::Cors;
 use super::error::ApiError;
 use super::ollama::{self, reply::Form};
 use super::route::Route;
 use super::tally::Tally;
-use super::{Context, diagnostics, health, metrics, openai, openapi, page, vendor};
+use super::{Context, access, diagnostics, health, metrics, openai, openapi, page, vendor};
 use crate::sys::chance;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -23,6 +24,7 @@ const DEGRADED: HeaderName = HeaderName::from_static("x-llm8850-degraded");
 /// On a response that tells a configured sentence instead of an error: the error's code.
 const SPOKEN: HeaderName = HeaderName::from_static("x-llm8850-fallback");
 const SERVER: &str = concat!("llm8850/", env!("CARGO_PKG_VERSION"));
+
 /// How errors are told at `path`: as its dialect tells them.
 fn teller(path: &str) -> fn(ApiError) -> Response<Body> {
     match path.split('/').find(|part| !part.is_empty()) {
@@ -39,8 +41,10 @@ where
 {
     let id = request_id(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let cors = Cors::of(&context.service.settings().server.cors_origins, request.headers());
     let mut response = match caller.read(request.headers()) {
-        Ok(()) => answer(&context, &caller, request).await,
+        _ if method == Method::OPTIONS => cors.preflight(request.headers()),
+        Ok(()) => answer(&context, &mut caller, request).await,
         Err(error) => teller(&path)(error),
     };
     let status = response.status();
@@ -59,19 +63,15 @@ where
     if let Some(fault) = caller.spoken() {
         headers.insert(SPOKEN, HeaderValue::from_static(fault.code()));
     }
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
+    cors.mark(headers);
     response
 }
 
-async fn answer<B>(context: &Arc<Context>, caller: &Caller, request: Request<B>) -> Response<Body>
+async fn answer<B>(context: &Arc<Context>, caller: &mut Caller, request: Request<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    if request.method() == Method::OPTIONS {
-        return preflight(request.headers());
-    }
     let path = request.uri().path();
     let tell = teller(path);
     let Some(route) = Route::of(path) else {
@@ -82,6 +82,11 @@ where
     let method = request.method().clone();
     if !route.methods().contains(&method) {
         return not_allowed(&method, route.methods(), tell);
+    }
+    // Before the body: of who may not ask, nothing is read.
+    match access::admit(&context.service, route.need(&method), request.headers()) {
+        Ok(key) => caller.enter(key),
+        Err(error) => return tell(error),
     }
     let tally = route.dialect(&method).map(|dialect| Tally::new(context, dialect, caller.asked()));
     let for_person = page::wanted(request.headers());
@@ -153,21 +158,6 @@ fn not_allowed(method: &Method, allowed: &[Method], tell: fn(ApiError) -> Respon
     if let Ok(allowed) = HeaderValue::try_from(format!("{}, OPTIONS", names.join(", "))) {
         response.headers_mut().insert(header::ALLOW, allowed);
     }
-    response
-}
-
-/// Any page may use the service: it is meant for the local network and keeps no secrets
-/// of a browser's user.
-fn preflight(asked: &HeaderMap) -> Response<Body> {
-    let mut response = response(StatusCode::NO_CONTENT, "text/plain", "");
-    let headers = response.headers_mut();
-    headers.remove(header::CONTENT_TYPE);
-    headers
-        .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE, OPTIONS"));
-    let allowed = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-    let allowed = allowed.unwrap_or(HeaderValue::from_static("*"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     response
 }
 

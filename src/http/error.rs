@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use hyper::header::{HeaderValue, RETRY_AFTER};
+use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::body::{Body, json};
+use super::fields::set;
 use super::tally;
 use crate::fault::{Failure, Fault};
 use crate::metrics::Outcome;
 use crate::service::Refused;
+
+/// How keys are asked for. Not `Basic`, for which browsers would put a question of their own.
+const CHALLENGE: &str = "Bearer realm=\"llm8850\"";
 
 /// An error on its way to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub struct ApiError {
     pub param: Option<String>,
     pub message: String,
     pub retry_after: Option<Duration>,
+    /// The place in line it would have had.
+    pub position: Option<usize>,
 }
 
 impl ApiError {
@@ -35,6 +41,7 @@ impl ApiError {
             param: None,
             message: message.into(),
             retry_after: None,
+            position: None,
         }
     }
 
@@ -60,17 +67,36 @@ impl ApiError {
 
     /// `{"error": …}`, also as the last event of a stream.
     pub fn body(&self) -> Value {
-        json!({"error": {
+        let mut error = json!({
             "message": self.message,
             "type": self.kind,
             "param": self.param,
             "code": self.code,
-        }})
+        });
+        self.tell_wait(&mut error);
+        json!({"error": error})
     }
 
     /// Ollama's `{"error": "…"}`, also as the last line of a stream.
     pub fn line(&self) -> Value {
-        json!({"error": self.message})
+        let mut line = json!({"error": self.message});
+        self.tell_wait(&mut line);
+        line
+    }
+
+    /// When to come back and the place in line, where they are known: for clients that show it.
+    fn tell_wait(&self, object: &mut Value) {
+        if let Some(seconds) = self.seconds() {
+            set(object, "retry_after_s", seconds);
+        }
+        if let Some(position) = self.position {
+            set(object, "queue_position", position);
+        }
+    }
+
+    /// When to come back, in whole seconds.
+    fn seconds(&self) -> Option<u64> {
+        self.retry_after.map(|after| after.as_secs_f64().ceil().max(1.0) as u64)
     }
 
     /// How a request that ends with it is counted.
@@ -89,9 +115,11 @@ impl ApiError {
 
     fn told(&self, body: &Value) -> Response<Body> {
         let mut response = json(self.status, body);
-        if let Some(after) = self.retry_after {
-            let seconds = after.as_secs_f64().ceil().max(1.0) as u64;
+        if let Some(seconds) = self.seconds() {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
         }
         response
     }
@@ -107,19 +135,24 @@ impl From<Failure> for ApiError {
                 (StatusCode::BAD_REQUEST, "invalid_request_error", Some("context_length_exceeded"))
             }
             Fault::Busy => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("queue_full")),
+            Fault::KeyLimit => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("rate_limit_exceeded"))
+            }
             Fault::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout_error", Some("request_timeout")),
             Fault::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", None),
             _ => (StatusCode::SERVICE_UNAVAILABLE, "service_unavailable_error", None),
         };
         let param = (failure.fault == Fault::ContextLength).then(|| "messages".to_owned());
         let code = code.or(Some(failure.fault.code()));
-        Self { status, kind, code, param, message: failure.to_string(), retry_after: None }
+        let message = failure.to_string();
+        Self { status, kind, code, param, message, retry_after: None, position: None }
     }
 }
 
 impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
-        Self { retry_after: Some(refused.retry_after), ..Self::from(refused.failure) }
+        let Refused { failure, retry_after, position } = refused;
+        Self { retry_after: Some(retry_after), position, ..Self::from(failure) }
     }
 }
 
@@ -139,9 +172,15 @@ mod tests {
     #[test]
     fn a_refusal_tells_when_to_come_back_in_whole_seconds() {
         let failure = Failure::new(Fault::Busy, "9 requests are at hand");
-        let error = ApiError::from(Refused { failure, retry_after: Duration::from_millis(2100) });
+        let refused = Refused { failure, retry_after: Duration::from_millis(2100), position: Some(10) };
+        let error = ApiError::from(refused);
+        for told in [&error.body()["error"], &error.line()] {
+            assert_eq!((&told["retry_after_s"], &told["queue_position"]), (&json!(3), &json!(10)));
+        }
         let response = error.into_response();
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()[RETRY_AFTER], "3");
+        let plain = ApiError::invalid("x");
+        assert_eq!(plain.line(), json!({"error": "x"}), "what is not known is not told");
     }
 }

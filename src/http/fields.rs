@@ -7,14 +7,44 @@ use serde_json::{Map, Value};
 
 use super::error::ApiError;
 
+/// Deepest nesting of a request's body. What reads it further on goes down level by level.
+const DEPTH: usize = 64;
+
 /// A request's body as JSON.
 ///
 /// # Errors
-/// 400 where it is not.
+/// 400 where it is not, or is nested too deeply.
 pub fn json(body: &[u8]) -> Result<Value, ApiError> {
+    if depth(body) > DEPTH {
+        let message = format!(
+            "The request's body is nested too deeply: at most {DEPTH} objects and arrays may stand in one another."
+        );
+        return Err(ApiError::invalid(message).code("nested_too_deeply"));
+    }
     serde_json::from_slice(body).map_err(|e| {
         ApiError::invalid(format!("The request's body is not valid JSON: {e}.")).code("invalid_json")
     })
+}
+
+/// How many objects and arrays stand in one another, at most; JSON that is none has any depth.
+fn depth(body: &[u8]) -> usize {
+    let (mut now, mut most) = (0_usize, 0);
+    let (mut within, mut escaped) = (false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if within => escaped = true,
+            b'"' => within = !within,
+            _ if within => {}
+            b'{' | b'[' => {
+                now += 1;
+                most = most.max(now);
+            }
+            b'}' | b']' => now = now.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
 }
 
 /// Sets a field of an object that is written.
@@ -160,5 +190,37 @@ fn kind(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nesting_is_counted_outside_of_texts() {
+        for (text, expected) in [
+            ("", 0),
+            ("7", 0),
+            ("{}", 1),
+            ("[[],[[]],{}]", 3),
+            (r#"{"a": "[[[[", "b": ["\"[[{", "\\", [1]]}"#, 3),
+            (r#"{"a\\": [1]}"#, 2),
+            ("]]]][[", 2),
+        ] {
+            assert_eq!(depth(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_nested_too_deeply_is_told_so() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(json(nested(DEPTH).as_bytes()).is_ok());
+        for levels in [DEPTH + 1, 128, 129, 100_000] {
+            let error = json(nested(levels).as_bytes()).unwrap_err();
+            assert_eq!((error.status.as_u16(), error.code), (400, Some("nested_too_deeply")), "{levels}");
+            assert!(error.message.contains("at most 64"), "{}", error.message);
+        }
+        assert_eq!(json(b"{").unwrap_err().code, Some("invalid_json"));
     }
 }

@@ -8,7 +8,12 @@ use crate::chat::{Format, Tool, ToolChoice, Tools};
 
 /// Largest schema, as JSON text.
 const SCHEMA_BYTES: usize = 64 << 10;
+/// Most values in a schema, objects and arrays included: each may become a rule.
+const SCHEMA_VALUES: usize = 4096;
 const TOOLS: usize = 128;
+/// The same for all tools of a request together: an answer may be any of them.
+const TOOLS_BYTES: usize = 256 << 10;
+const TOOLS_VALUES: usize = 16_384;
 const NAME_BYTES: usize = 64;
 
 /// The JSON schema at `path`.
@@ -19,11 +24,47 @@ pub fn schema(path: &str, value: &Value) -> Result<Value, ApiError> {
     if !value.is_object() && !value.is_boolean() {
         return Err(wrong_type(path, "an object", value));
     }
-    let bytes = value.to_string().len();
-    if bytes > SCHEMA_BYTES {
-        return Err(wrong_value(path, format_args!("has {bytes} bytes, at most {SCHEMA_BYTES} are taken")));
-    }
+    Size::of(value).within(path, SCHEMA_BYTES, SCHEMA_VALUES)?;
     Ok(value.clone())
+}
+
+/// How large schemas are.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    /// As JSON text.
+    bytes: usize,
+    values: usize,
+}
+
+impl Size {
+    fn of(schema: &Value) -> Self {
+        Self { bytes: schema.to_string().len(), values: values(schema) }
+    }
+
+    fn add(self, other: Self) -> Self {
+        Self { bytes: self.bytes + other.bytes, values: self.values + other.values }
+    }
+
+    fn within(self, path: &str, bytes: usize, values: usize) -> Result<(), ApiError> {
+        let wrong = |has, unit, most| {
+            Err(wrong_value(path, format_args!("has {has} {unit}, at most {most} are taken")))
+        };
+        match self {
+            Self { bytes: has, .. } if has > bytes => wrong(has, "bytes", bytes),
+            Self { values: has, .. } if has > values => wrong(has, "values", values),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How many values there are, this one included. A body's depth is bounded, so this one's is.
+fn values(value: &Value) -> usize {
+    let inner: usize = match value {
+        Value::Array(list) => list.iter().map(values).sum(),
+        Value::Object(map) => map.values().map(values).sum(),
+        _ => 0,
+    };
+    1 + inner
 }
 
 /// `response_format`, where a schema is `nested` in `json_schema`, or the newer `text.format`,
@@ -77,6 +118,8 @@ pub fn tools(fields: &Fields<'_>) -> Result<Tools, ApiError> {
     }
     let each = list.iter().enumerate().map(|(n, value)| tool(value, &format!("{path}[{n}]")));
     let list = each.collect::<Result<Vec<_>, _>>()?;
+    let all = list.iter().map(|tool| Size::of(&tool.parameters)).fold(Size::default(), Size::add);
+    all.within(&path, TOOLS_BYTES, TOOLS_VALUES)?;
     let choice = choice(fields, &list)?;
     let single = !fields.flag("parallel_tool_calls")?.unwrap_or(true);
     Ok(Tools { list, choice, single })
@@ -172,7 +215,16 @@ mod tests {
     #[test]
     fn wrong_tools_are_refused_by_name() {
         let tool = json!([{"type": "function", "function": {"name": "a"}}]);
+        let many = json!({"enum": (0..5000).collect::<Vec<_>>()});
+        let large = json!({"function": {"name": "a", "parameters": {"x": "y".repeat(60_000)}}});
+        let full = json!({"function": {"name": "a", "parameters": {"enum": (0..4000).collect::<Vec<_>>()}}});
         for (body, words) in [
+            (
+                json!({"tools": [{"function": {"name": "a", "parameters": many}}]}),
+                "5002 values, at most 4096",
+            ),
+            (json!({"tools": vec![large; 5]}), "'tools' has 300040 bytes, at most 262144"),
+            (json!({"tools": vec![full; 5]}), "'tools' has 20010 values, at most 16384"),
             (json!({"tools": [{"type": "retrieval"}]}), "tools[0].type"),
             (json!({"tools": [{"type": "function", "function": {}}]}), "tools[0].function.name"),
             (json!({"tools": [{"function": {"name": "a b"}}]}), "tools[0].function.name"),

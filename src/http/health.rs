@@ -43,7 +43,7 @@ pub fn status(context: &Context) -> Response<Body> {
 
 pub(super) fn status_value(context: &Context) -> Value {
     let status = context.service.status();
-    let (problems, Settings { lights, .. }) = (context.problems(), context.service.settings());
+    let (problems, Settings { lights, access, .. }) = (context.problems(), context.service.settings());
     let look =
         Look { state: status.state, config_error: !problems.is_empty(), tokens: status.counters.tokens };
     let Lamps { status: status_lamp, fault: fault_lamp } = look.lamps();
@@ -54,6 +54,7 @@ pub(super) fn status_value(context: &Context) -> Value {
         fields.insert("version".into(), env!("CARGO_PKG_VERSION").into());
         fields.insert("started".into(), context.started.into());
         fields.insert("problems".into(), json!(problems));
+        fields.insert("keys".into(), access.locked().into());
         let lamps = json!({
             "status": {"colour": lights.status_colour, "shows": status_lamp},
             "fault": {"colour": lights.fault_colour, "shows": fault_lamp},

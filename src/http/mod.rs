@@ -5,6 +5,8 @@
 //! | listening, connections, draining | [`server`] |
 //! | which path leads where | [`route`] |
 //! | what is done with a request | [`dispatch`] |
+//! | who may have what: keys | [`access`] |
+//! | which pages may call | [`cors`] |
 //! | how errors are told | [`error`] |
 //! | how bodies are read and written | [`body`] |
 //! | how answers are collected and streamed, whatever the dialect | [`answer`] |
@@ -21,10 +23,12 @@
 //! | Ollama's dialect | [`ollama`] |
 //! | the calls of the vendor's runtime | [`vendor`] |
 
+pub mod access;
 pub mod answer;
 pub mod body;
 pub mod caller;
 pub mod choices;
+pub mod cors;
 pub mod diagnostics;
 pub mod dispatch;
 pub mod error;
@@ -55,6 +59,7 @@ use hyper::body::Body as HttpBody;
 
 use crate::service::Service;
 use crate::sys::recent::Recent;
+use access::Places;
 use body::BodyBudget;
 use diagnostics::Sources;
 use error::ApiError;
@@ -70,6 +75,8 @@ pub struct Context {
     pub sources: Sources,
     pub resident: Arc<Resident>,
     pub polled: Polled,
+    /// What each key has under way.
+    pub places: Places,
     /// Addresses of the configuration that could not be listened on.
     unbound: Vec<String>,
 }
@@ -81,7 +88,8 @@ impl Context {
         let bodies = BodyBudget::new(service.settings().limits.body_bytes);
         let (resident, polled, unbound) = (Arc::default(), Polled::default(), unbound.to_vec());
         let sources = Sources::new(config, log);
-        Self { service, bodies, started: unix_time(), sources, resident, polled, unbound }
+        let (started, places) = (unix_time(), Places::default());
+        Self { service, bodies, started, sources, resident, polled, places, unbound }
     }
 
     /// What is wrong in the configuration, as far as it is known.

@@ -5,7 +5,8 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// Keys whose name contains one of these hold secrets.
-const SECRET: [&str; 8] = ["auth", "cookie", "credential", "key", "pass", "private", "secret", "token"];
+const SECRET: [&str; 9] =
+    ["auth", "cookie", "credential", "key", "pass", "private", "secret", "sha256", "token"];
 /// Whole sections of which nobody knows what they hold: the worker's environment.
 const OPAQUE: [&str; 1] = ["env"];
 /// Ours, although they sound secret.
@@ -74,16 +75,29 @@ mod tests {
             authorization = "hunter2"
             [defaults]
             max_tokens = 7
+            [access]
+            public_status = false
+            [[access.key]]
+            name = "hunter2"
+            sha256 = "hunter2"
+            [[access.misnamed]]
+            sha256 = "hunter2"
             [[peers]]
             url = "there"
             accessToken = "hunter2"
         "#;
         let shown = redacted(text);
         assert!(!shown.contains("hunter2"), "{shown}");
-        for kept in ["listen = [\"127.0.0.1:80\"]", "device = 2", "max_tokens = 7", "url = \"there\""] {
+        for kept in [
+            "listen = [\"127.0.0.1:80\"]",
+            "device = 2",
+            "max_tokens = 7",
+            "url = \"there\"",
+            "public_status = false",
+        ] {
             assert!(shown.contains(kept), "{kept} is not in\n{shown}");
         }
-        assert_eq!(shown.matches(HIDDEN).count(), 8, "{shown}");
+        assert_eq!(shown.matches(HIDDEN).count(), 11, "{shown}");
     }
 
     #[test]

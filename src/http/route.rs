@@ -2,6 +2,7 @@
 
 use hyper::Method;
 
+use super::access::Need;
 use super::ollama::reply::Form;
 use crate::metrics::Dialect;
 
@@ -111,6 +112,19 @@ impl Route {
         }
     }
 
+    /// What it asks of callers, once there are keys. A page can be shown before it has one, and
+    /// whoever watches the appliance needs none.
+    pub fn need(&self, method: &Method) -> Need {
+        match self {
+            Route::Live | Route::Ready | Route::OpenApi => Need::Nothing,
+            Route::Root if method != Method::POST => Need::Nothing,
+            Route::Status | Route::Incidents | Route::Metrics => Need::Status,
+            Route::Logs | Route::Diagnostics => Need::Admin,
+            Route::Pull | Route::Manage | Route::Delete | Route::Blob => Need::Admin,
+            _ => Need::Key,
+        }
+    }
+
     /// Whose words a request for an answer is in; nothing for other requests.
     pub fn dialect(&self, method: &Method) -> Option<Dialect> {
         match self {
@@ -191,6 +205,51 @@ mod tests {
         };
         let routes: BTreeMap<_, _> = paths.0.into_iter().map(|path| (path.clone(), methods(&path))).collect();
         assert_eq!(openapi::tests::paths(), routes);
+    }
+
+    #[test]
+    fn only_what_is_listed_is_open() {
+        let mut open = Vec::new();
+        for (path, methods) in openapi::tests::paths() {
+            let route = Route::of(&path).unwrap();
+            for method in methods {
+                let need = route.need(&method.parse().unwrap());
+                if need != Need::Key {
+                    open.push(format!("{need:?} {method} {path}"));
+                }
+            }
+        }
+        open.sort();
+        let expected = [
+            "Admin DELETE /api/delete",
+            "Admin GET /v1/diagnostics",
+            "Admin GET /v1/logs",
+            "Admin HEAD /api/blobs/{digest}",
+            "Admin HEAD /v1/diagnostics",
+            "Admin HEAD /v1/logs",
+            "Admin POST /api/blobs/{digest}",
+            "Admin POST /api/copy",
+            "Admin POST /api/create",
+            "Admin POST /api/pull",
+            "Admin POST /api/push",
+            "Nothing GET /",
+            "Nothing GET /health",
+            "Nothing GET /livez",
+            "Nothing GET /openapi.json",
+            "Nothing GET /readyz",
+            "Nothing HEAD /",
+            "Nothing HEAD /health",
+            "Nothing HEAD /livez",
+            "Nothing HEAD /openapi.json",
+            "Nothing HEAD /readyz",
+            "Status GET /metrics",
+            "Status GET /v1/incidents",
+            "Status GET /v1/status",
+            "Status HEAD /metrics",
+            "Status HEAD /v1/incidents",
+            "Status HEAD /v1/status",
+        ];
+        assert_eq!(open, expected);
     }
 
     #[test]

@@ -79,6 +79,38 @@ impl Outcome {
     }
 }
 
+/// Why somebody was turned away at the door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// No key came along, or none that can be read.
+    NoKey,
+    /// A key that nobody knows.
+    WrongKey,
+    /// A key that may not do this.
+    NotAdmin,
+    /// The key has as many requests under way as it may.
+    KeyLimit,
+    /// The configuration has a mistake: nobody gets in.
+    Closed,
+}
+
+impl Denial {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoKey => "no_key",
+            Self::WrongKey => "wrong_key",
+            Self::NotAdmin => "not_admin",
+            Self::KeyLimit => "key_limit",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DenialLabel {
+    reason: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     dialect: &'static str,
@@ -102,6 +134,7 @@ struct StateLabel {
 pub struct Metrics {
     registry: Arc<Registry>,
     requests: Family<RequestLabels, Counter>,
+    denials: Family<DenialLabel, Counter>,
     queue_wait: Histogram,
     first_token: Histogram,
     token: Histogram,
@@ -130,12 +163,15 @@ impl Default for Metrics {
         let r = &mut registry;
         let requests = Family::default();
         r.register("requests", "Requests for an answer, by how they ended", requests.clone());
+        let denials = Family::default();
+        r.register("denials", "Requests turned away by what is asked of keys", denials.clone());
         let rungs = Family::default();
         r.register("rungs", "Rungs of the recovery ladder used", rungs.clone());
         let recoveries = Family::default();
         r.register("recoveries", "Incidents that ended with a card that answers", recoveries.clone());
         Self {
             requests,
+            denials,
             queue_wait: time(r, "queue_wait", "From a request's arrival until a worker has it", &WAITS),
             first_token: time(r, "first_token", "From a request's arrival to its first token", &WAITS),
             token: time(r, "token", "From one token of an answer to the next", &TOKENS),
@@ -157,6 +193,11 @@ impl Metrics {
         let labels =
             RequestLabels { dialect: dialect.name(), model: model.to_owned(), outcome: outcome.name() };
         self.requests.get_or_create(&labels).inc();
+    }
+
+    /// Somebody was turned away at the door.
+    pub fn denied(&self, why: Denial) {
+        self.denials.get_or_create(&DenialLabel { reason: why.name() }).inc();
     }
 
     /// A worker was given a request that had waited for `wait`.
@@ -229,6 +270,7 @@ pub fn states(registry: &mut Registry, current: State) {
 pub fn used() -> Metrics {
     let metrics = Metrics::default();
     metrics.request(Dialect::OpenAi, "a", Outcome::Answered);
+    metrics.denied(Denial::NoKey);
     metrics.rung(Rung::R1, Fault::CardDead);
     metrics.recovered(None, Fault::CardDead, Duration::ZERO);
     metrics
@@ -244,6 +286,7 @@ mod tests {
         metrics.request(Dialect::OpenAi, "a \"model\"", Outcome::Answered);
         metrics.clone().request(Dialect::OpenAi, "a \"model\"", Outcome::Answered);
         metrics.request(Dialect::Ollama, "", Outcome::ClientError);
+        metrics.denied(Denial::WrongKey);
         metrics.dispatched(Duration::from_millis(300));
         metrics.prompt(20, 0);
         metrics.prompt(30, 12);
@@ -257,6 +300,7 @@ mod tests {
         for line in [
             "llm8850_requests_total{dialect=\"openai\",model=\"a \\\"model\\\"\",outcome=\"answered\"} 2",
             "llm8850_requests_total{dialect=\"ollama\",model=\"\",outcome=\"client_error\"} 1",
+            "llm8850_denials_total{reason=\"wrong_key\"} 1",
             "# UNIT llm8850_queue_wait_seconds seconds",
             "llm8850_queue_wait_seconds_bucket{le=\"0.25\"} 0",
             "llm8850_queue_wait_seconds_bucket{le=\"0.5\"} 1",

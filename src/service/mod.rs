@@ -59,6 +59,7 @@ pub struct Settings {
     pub defaults: Defaults,
     pub limits: Limits,
     pub server: config::Server,
+    pub access: config::Access,
     pub resident: config::Resident,
     /// Every installed model; the first is loaded from the start.
     pub models: Vec<config::Installed>,
@@ -75,6 +76,7 @@ impl Settings {
             defaults: config.defaults.clone(),
             limits: config.limits.clone(),
             server: config.server.clone(),
+            access: config.access.clone(),
             resident: config.resident.clone(),
             models: config.model.installed(),
             lights: config.lights.clone(),

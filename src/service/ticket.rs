@@ -17,12 +17,14 @@ pub struct Refused {
     pub failure: Failure,
     /// When it is worth trying again.
     pub retry_after: Duration,
+    /// The place in line it would have had, where that is known: 1 is the request being answered.
+    pub position: Option<usize>,
 }
 
 impl Refused {
     pub(super) fn stopping() -> Self {
         let failure = Failure::new(Fault::Stopping, "no further requests are taken");
-        Self { failure, retry_after: Duration::from_secs(10) }
+        Self { failure, retry_after: Duration::from_secs(10), position: None }
     }
 }
 

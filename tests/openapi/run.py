@@ -1,9 +1,11 @@
 """Has schemathesis ask the real service whatever /openapi.json allows.
 
     python tests/openapi/run.py --cases 500
+    python tests/openapi/run.py --cases 500 --keys
 """
 
 import argparse
+import hashlib
 import json
 import pathlib
 import subprocess
@@ -21,11 +23,15 @@ CHECKS = (
 )
 # What always answers 501, as its description says.
 REFUSED = "embed|/api/(copy|create|push|delete|blobs)"
+# One that may do everything.
+KEY = "sk-schemathesis"
 
 
-def config(address, directory):
+def config(address, directory, keys):
+    hashed = hashlib.sha256(KEY.encode()).hexdigest()
+    key = f'[[access.key]]\nname = "all"\nadmin = true\nsha256 = "{hashed}"\n' if keys else ""
     # A small context bounds how long an answer can get.
-    return (
+    return key + (
         f'[server]\nlisten = ["{address}"]\n'
         f'[worker]\nruntime = "{rig.RUNTIME}"\n'
         f'[recovery]\nsystem_root = "{directory}"\n'
@@ -45,12 +51,13 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keys", action="store_true", help="have the service ask for keys")
     arguments = parser.parse_args()
     address = f"127.0.0.1:{rig.free_port()}"
     base = f"http://{address}"
     with tempfile.TemporaryDirectory() as directory:
         directory = pathlib.Path(directory)
-        (directory / "config.toml").write_text(config(address, directory))
+        (directory / "config.toml").write_text(config(address, directory, arguments.keys))
         journal = (directory / "journal.txt").open("w+")
         service = subprocess.Popen(
             [rig.OUT / "llm8850-supervisor", "--config", directory / "config.toml"], stdout=journal, stderr=journal
@@ -61,6 +68,8 @@ def main():
             command = [pathlib.Path(sys.executable).with_name("schemathesis"), "run", f"{base}/openapi.json"]
             command += ["--max-examples", str(each), "--seed", str(arguments.seed), "--checks", CHECKS]
             command += ["--exclude-path-regex", REFUSED]
+            if arguments.keys:
+                command += ["--header", f"Authorization: Bearer {KEY}"]
             command += ["--phases", "examples,coverage,fuzzing", "--request-timeout", "60", "--no-color"]
             print(f"== about {each} cases for each operation", flush=True)
             code = subprocess.run(command, cwd=directory, check=False).returncode

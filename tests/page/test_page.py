@@ -1,7 +1,11 @@
 """The status page in a real browser, beside the real service."""
 
+import signal
+import subprocess
+
 import kinds
 import pytest
+import rig
 from selenium.webdriver.common.keys import Keys
 
 READY = ("Ready", "Answering")
@@ -153,3 +157,62 @@ def test_a_service_that_is_gone_is_noticed(slow_appliance, browser):
     browser.wait_text("#headline", *READY)
     # The browser itself tells of each connection refused meanwhile.
     assert all("ERR_CONNECTION" in line or "ERR_EMPTY" in line for line in browser.complaints())
+
+
+def ask_for_a_key(appliance, section=""):
+    """Has it ask for a key; gives the key."""
+    program = rig.OUT / "llm8850-supervisor"
+    made = subprocess.run([program, "--make-key", "page"], capture_output=True, text=True, check=True).stdout
+    entry = made[made.index("[[access.key]]") :]
+    appliance.config.write_text(f"{appliance.config.read_text()}\n[access]\n{section}\n{entry}admin = true\n")
+    appliance.supervisor.send_signal(signal.SIGHUP)
+    return made.split()[0]
+
+
+def test_a_key_is_asked_for_and_kept_while_the_tab_is_open(slow_appliance, browser, tmp_path):
+    key = ask_for_a_key(slow_appliance)
+    rig.wait_until(lambda: slow_appliance.get("/v1/status")["keys"], 60, "keys asked for")
+    browser.look(360)
+    browser.open(slow_appliance.base + "/")
+    # The state is told to everybody.
+    browser.wait_text("#headline", *READY)
+    assert browser.find("#access").is_displayed()
+    assert browser.overflow() <= 0
+    assert browser.violations() == []
+    browser.shoot("locked")
+    browser.find("#prompt").send_keys("Hello!", Keys.CONTROL, Keys.ENTER)
+    browser.wait_text("#wrong", "API key")
+    browser.find("#key").send_keys("sk-wrong", Keys.ENTER)
+    browser.wait_text("#refused", "not accepted")
+    browser.find("#key").clear()
+    browser.find("#key").send_keys(key, Keys.ENTER)
+    browser.wait(lambda: not browser.find("#access").is_displayed(), "the key was not accepted")
+    browser.find("#send").click()
+    browser.wait_text("#progress", "Done.")
+
+    browser.open(slow_appliance.base + "/")
+    browser.wait_text("#headline", *READY)
+    assert not browser.find("#access").is_displayed()
+    saving = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.driver.execute_cdp_cmd("Page.setDownloadBehavior", saving)
+    for name, part in (("diagnostics.tar.gz", b"\x1f\x8b"), ("log.txt", b"listening on")):
+        browser.find(f"a[data-file$='{name}']").click()
+        saved = tmp_path / f"llm8850-{name}"
+        browser.wait(saved.exists, f"{name} was not saved")
+        assert part in saved.read_bytes()
+    assert browser.text("#unsaved") == ""
+    assert key not in browser.run("return document.documentElement.outerHTML")
+    assert all("401" in line for line in browser.complaints())
+    browser.run("sessionStorage.clear()")
+
+
+def test_a_status_that_is_not_public_is_told_to_who_has_a_key(slow_appliance, browser):
+    key = ask_for_a_key(slow_appliance, "public_status = false")
+    rig.wait_until(lambda: slow_appliance.status() is None, 60, "the status was not closed")
+    browser.look()
+    browser.open(slow_appliance.base + "/")
+    browser.wait_text("#headline", "Locked")
+    browser.find("#key").send_keys(key, Keys.ENTER)
+    browser.wait_text("#headline", *READY)
+    assert all("401" in line for line in browser.complaints())
+    browser.run("sessionStorage.clear()")

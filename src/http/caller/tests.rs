@@ -1,9 +1,14 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use hyper::HeaderMap;
+use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 
-use crate::config::{Seconds, SpokenFallback};
+use super::*;
+use crate::chat::Input;
+use crate::config::{Defaults, KeyHash, Seconds, SpokenFallback};
+use crate::http::access::tests::{TECHNICIAN, WALL, bearer, call, keys};
 use crate::http::tests::client::{Events, Sent, content, json as body, post};
 use crate::http::tests::on_stage;
 use crate::service::Settings;
@@ -110,5 +115,98 @@ fn a_stream_that_said_nothing_ends_with_the_sentence_and_any_other_with_the_erro
         let whole = ask("hello", json!({"max_tokens": 1_000_000_000}));
         let answer = body(post(stage.address, CHAT, &whole).await).await;
         assert_eq!(answer["choices"][0]["message"]["content"], TEXT);
+    });
+}
+
+#[test]
+fn a_keys_sentence_is_told_instead_of_an_error() {
+    let spoken = "requests = 1\nspoken_fallback = \"One moment.\"";
+    on_stage("", keys("", spoken), async |stage| {
+        let endless = ask("wait for cancel", json!({"stream": true}));
+        let events = Events::new(call(&stage, "POST", CHAT, &[bearer(WALL)], &endless).await);
+        let several = ask("hello", json!({"n": 2, "stream": false}));
+        let spoken = call(&stage, "POST", CHAT, &[bearer(WALL)], &several).await;
+        assert_eq!(spoken.headers()["x-llm8850-fallback"], "E-KEY-LIMIT");
+        let told = body(spoken).await;
+        for choice in 0..2 {
+            assert_eq!(told["choices"][choice]["message"]["content"], "One moment.");
+        }
+        // Who is not let in is told why.
+        let wrong = call(&stage, "POST", CHAT, &[bearer("wrong")], &ask("hello", json!({}))).await;
+        assert_eq!(wrong.status(), 401);
+        drop(events);
+    });
+}
+
+#[test]
+fn a_key_bounds_and_defaults_what_a_request_leaves_open() {
+    let extra = "max_tokens = 5\ndeadline_ms = 60000\npriority = \"low\"";
+    on_stage("", keys("", extra), async |stage| {
+        let tokens = async |key: &str, mut extra: Value| {
+            extra["seed"] = 7.into();
+            let answer = call(&stage, "POST", CHAT, &[bearer(key)], &ask("hello", extra)).await;
+            body(answer).await["usage"]["completion_tokens"].clone()
+        };
+        assert_eq!(tokens(WALL, json!({})).await, 5);
+        assert_eq!(tokens(WALL, json!({"max_tokens": 12})).await, 5);
+        assert_eq!(tokens(WALL, json!({"max_tokens": null})).await, 5);
+        assert_eq!(tokens(WALL, json!({"max_tokens": 3})).await, 3);
+        assert_eq!(tokens(TECHNICIAN, json!({"max_tokens": 12})).await, 12);
+        let ollama = json!({"stream": false, "options": {"num_predict": -1}});
+        let answer = call(&stage, "POST", "/api/chat", &[bearer(WALL)], &ask("hello", ollama)).await;
+        assert_eq!(body(answer).await["eval_count"], 5);
+        let caller = |key: &str| {
+            let mut caller = Caller::at(stage.address, &stage.service);
+            caller.enter(stage.service.settings().access.find(&KeyHash::of(key.as_bytes())).cloned());
+            caller
+        };
+        let request = || Request::new(Input::Raw(String::new()));
+        let adorned = caller(WALL).adorn(request());
+        assert_eq!((adorned.priority, adorned.limits.deadline_ms), (Priority::Low, Some(60_000)));
+        let mut hurried = caller(WALL);
+        let mut head = HeaderMap::new();
+        head.insert("x-priority", HeaderValue::from_static("high"));
+        head.insert("x-deadline-ms", HeaderValue::from_static("900"));
+        hurried.read(&head).unwrap();
+        let adorned = hurried.adorn(hurried.adorn(request()));
+        assert_eq!((adorned.priority, adorned.limits.deadline_ms), (Priority::High, Some(900)));
+        assert_eq!(caller(TECHNICIAN).adorn(request()).limits.deadline_ms, None);
+    });
+}
+
+#[test]
+fn the_configurations_deadline_holds_for_requests_without_one() {
+    let hurried = |s: &mut Settings| s.defaults = Defaults { deadline_ms: 1000, ..Defaults::default() };
+    on_stage("", hurried, async |stage| {
+        stage.service.wait_for(|s| s.ready).await;
+        for path in [CHAT, "/v1/responses", "/api/chat"] {
+            let late = post(stage.address, path, &ask("wait for cancel", json!({"stream": false}))).await;
+            assert_eq!(late.status(), 504, "{path}");
+        }
+        let endless = ask("hello", json!({"max_tokens": 1_000_000_000}));
+        let answer = body(post(stage.address, CHAT, &endless).await).await;
+        assert_eq!(answer["choices"][0]["finish_reason"], "length", "{answer}");
+    });
+}
+
+#[test]
+fn a_refusal_tells_the_place_in_line_and_when_to_come_back() {
+    let full = |s: &mut Settings| s.limits.queue = 0;
+    on_stage("", full, async |stage| {
+        let running = ask("wait for cancel", json!({"stream": true}));
+        let events = Events::new(post(stage.address, CHAT, &running).await);
+        for (path, place) in [(CHAT, "/error"), ("/v1/responses", "/error"), ("/api/chat", "")] {
+            let refused = post(stage.address, path, &ask("hello", json!({}))).await;
+            assert_eq!(refused.status(), 429);
+            let after: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+            let told = body(refused).await;
+            let told = told.pointer(place).unwrap();
+            assert_eq!(
+                (&told["queue_position"], &told["retry_after_s"]),
+                (&json!(2), &json!(after)),
+                "{path}"
+            );
+        }
+        drop(events);
     });
 }

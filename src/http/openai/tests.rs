@@ -161,3 +161,36 @@ fn more_answers_than_have_a_place_are_refused() {
         },
     );
 }
+
+#[test]
+fn what_is_nested_or_large_is_refused_before_it_reaches_a_worker_in_either_dialect() {
+    on_stage(
+        "never-ready",
+        |_| {},
+        async |stage| {
+            let nested = |levels: usize| {
+                let mut value = json!({"type": "object"});
+                for _ in 0..levels {
+                    value = json!({"items": value});
+                }
+                value
+            };
+            let wide = json!({"enum": (0..5000).collect::<Vec<_>>()});
+            for (schema, openai, ollama) in [
+                (nested(100), "nested_too_deeply", "nested too deeply: at most 64"),
+                (nested(1000), "nested_too_deeply", "nested too deeply: at most 64"),
+                (wide, "invalid_value", "'format' has 5002 values, at most 4096"),
+                (json!({"description": "x".repeat(70_000)}), "invalid_value", "'format' has 70018 bytes"),
+            ] {
+                let format = json!({"type": "json_schema", "json_schema": {"schema": schema}});
+                let refused = post(stage.address, CHAT, &ask(json!({"response_format": format}))).await;
+                assert_eq!(refused.status(), 400);
+                assert_eq!(body(refused).await["error"]["code"], openai);
+                let refused = post(stage.address, "/api/chat", &ask(json!({"format": schema}))).await;
+                assert_eq!(refused.status(), 400);
+                let told = body(refused).await;
+                assert!(told["error"].as_str().unwrap().contains(ollama), "{told}");
+            }
+        },
+    );
+}

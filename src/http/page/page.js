@@ -134,9 +134,84 @@ async function showIncidents() {
   $("incidents").replaceChildren(...(items.length ? items : [make("li", "None.")]));
 }
 
+// The key, where one is asked for. Kept as long as the tab is open; a browser that keeps nothing asks again.
+const KEPT = "llm8850-key";
+let key = "", locked = false;
+try {
+  key = sessionStorage.getItem(KEPT) || "";
+} catch {}
+
+function use(given) {
+  key = given;
+  try {
+    if (key) sessionStorage.setItem(KEPT, key);
+    else sessionStorage.removeItem(KEPT);
+  } catch {}
+}
+
+async function call(path, options) {
+  const had = key, headers = had ? { authorization: `Bearer ${had}` } : {};
+  const reply = await fetch(path, { ...options, headers });
+  if (reply.status === 401) {
+    // Another may have been entered meanwhile.
+    if (had && had === key) use("");
+    if (had) say($("refused"), "This key is not accepted.");
+    $("access").hidden = false;
+    locked = true;
+  }
+  return reply;
+}
+
+// What an error says, in the words of the appliance.
+async function told(reply) {
+  const { error } = await reply.json();
+  return Object.assign(new Error(error.message), { status: reply.status });
+}
+
 async function ask(path) {
-  const reply = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+  const reply = await call(path, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+  if (!reply.ok) throw await told(reply);
   return reply.json();
+}
+
+$("unlock").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const given = $("key").value.trim();
+  if (!/^[!-~]+$/.test(given)) return say($("refused"), "A key has letters, digits and signs only.");
+  use(given);
+  try {
+    await ask("/v1/models");
+    say($("refused"), "");
+    $("key").value = "";
+    $("access").hidden = true;
+    $("prompt").focus();
+    poll();
+  } catch (error) {
+    if (error.status !== 401) say($("refused"), `The key could not be tried: ${error.message}`);
+  }
+});
+
+// A link brings no key along: where keys are asked for, what it leads to is fetched, then saved.
+async function save(link) {
+  say($("unsaved"), "");
+  try {
+    const reply = await call(link.getAttribute("href"));
+    if (!reply.ok) throw await told(reply);
+    const file = document.createElement("a");
+    file.href = URL.createObjectURL(await reply.blob());
+    file.download = link.dataset.file;
+    file.click();
+    setTimeout(() => URL.revokeObjectURL(file.href), TIMEOUT_MS);
+  } catch (error) {
+    say($("unsaved"), `Not saved: ${error.message}`);
+  }
+}
+for (const link of document.querySelectorAll("a[data-file]")) {
+  link.addEventListener("click", (event) => {
+    if (!locked) return;
+    event.preventDefault();
+    save(link);
+  });
 }
 
 let timer, polling = false, seen = "";
@@ -146,6 +221,8 @@ async function poll() {
   polling = true;
   try {
     const status = await ask("/v1/status");
+    locked = status.keys;
+    $("access").hidden = !locked || key !== "";
     showState(status);
     showLamp("status", status.lights.status);
     showLamp("fault", status.lights.fault);
@@ -159,9 +236,11 @@ async function poll() {
       seen = news;
     }
   } catch (error) {
-    $("state").dataset.mood = "bad";
-    say($("headline"), "No connection");
-    say($("meaning"), "The appliance does not answer: it restarts, or is off, or this device left its network.");
+    const asked = error.status === 401;
+    $("state").dataset.mood = asked ? "work" : "bad";
+    say($("headline"), asked ? "Locked" : error.status ? "Not answering" : "No connection");
+    const away = "The appliance does not answer: it restarts, or is off, or this device left its network.";
+    say($("meaning"), asked ? "Its state is told to who has a key." : error.status ? error.message : away);
     $("remedy").hidden = $("loading").hidden = true;
   } finally {
     polling = false;
@@ -195,8 +274,8 @@ async function answer(prompt) {
   say($("progress"), "Waiting for the first word …");
   try {
     const body = JSON.stringify({ model: "any", stream: true, messages: [{ role: "user", content: prompt }] });
-    const reply = await fetch("/v1/chat/completions", { method: "POST", body, signal: running.signal });
-    if (!reply.ok) throw new Error((await reply.json()).error.message);
+    const reply = await call("/v1/chat/completions", { method: "POST", body, signal: running.signal });
+    if (!reply.ok) throw await told(reply);
     for await (const piece of events(reply)) {
       if (piece.error) throw new Error(piece.error.message);
       const delta = piece.choices.length ? piece.choices[0].delta : {};

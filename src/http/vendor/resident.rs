@@ -145,20 +145,23 @@ impl Resident {
                 self.0.fetch_sub(1, Ordering::Relaxed);
             }
         }
-        let refused = |fault, detail: String| Refused {
+        let refused = |fault, detail: String, position| Refused {
             failure: Failure::new(fault, detail),
             retry_after: Duration::from_secs(10),
+            position,
         };
         let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
         if ahead > settings.limits.queue {
-            return Err(refused(Fault::Busy, format!("{ahead} requests wait to continue the conversation")));
+            let detail = format!("{ahead} requests wait to continue the conversation");
+            return Err(refused(Fault::Busy, detail, Some(ahead + 1)));
         }
         let patience = settings.limits.request_timeout_s.0;
         timeout(patience, Arc::clone(&self.place).lock_owned()).await.map_err(|_| {
             refused(
                 Fault::Timeout,
                 "it waited for its turn in the conversation until its time was over".into(),
+                None,
             )
         })
     }

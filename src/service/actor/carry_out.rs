@@ -34,7 +34,7 @@ impl<H: Hands> Actor<H> {
             }
             Action::Interrupt => {
                 let failure = Failure::new(Fault::Interrupted, "the host is being restarted");
-                self.end_all(&Refused { failure, retry_after: HOST_RESTART });
+                self.end_all(&Refused { failure, retry_after: HOST_RESTART, position: None });
             }
             Action::Note(note) => self.note(note),
             Action::Finish => {

@@ -23,7 +23,8 @@ impl<H: Hands> Actor<H> {
         if ahead > self.parts.settings.borrow().limits.queue {
             self.status.counters.refused += 1;
             let failure = Failure::new(Fault::Busy, format!("{ahead} requests are at hand"));
-            return job.refuse(Refused { failure, retry_after: self.estimate.place() });
+            let (retry_after, position) = (self.estimate.place(), Some(ahead + 1));
+            return job.refuse(Refused { failure, retry_after, position });
         }
         if self.parts.machine.serving().is_some() {
             job.admit();
@@ -32,7 +33,7 @@ impl<H: Hands> Actor<H> {
                 Some(hold) => job.hold = hold,
                 None => {
                     self.status.counters.refused += 1;
-                    return job.refuse(self.not_ready());
+                    return job.refuse(Refused { position: Some(ahead + 1), ..self.not_ready() });
                 }
             }
             self.status.counters.held += 1;
@@ -275,6 +276,6 @@ impl<H: Hands> Actor<H> {
         };
         let failure = Failure::new(Fault::NotReady, detail.trim_end_matches('.'));
         let retry_after = self.until_ready().max(Duration::from_secs(1));
-        Refused { failure, retry_after }
+        Refused { failure, retry_after, position: None }
     }
 }

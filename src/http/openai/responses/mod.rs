@@ -33,7 +33,7 @@ pub async fn create(context: &Context, caller: &Caller, body: Bytes) -> Result<R
     drop(body);
     request.model = names::admit(context, &model)?;
     // The answer tells what was in force.
-    settings.defaults.apply(&mut request);
+    let request = caller.adorn(request);
     let (sampling, model) = (request.sampling.clone(), request.model.clone());
     let choices = Choices::submit(context, caller, vec![request]).await?;
     let model = names::told(context, model.as_deref());
