@@ -226,10 +226,11 @@ fn what_is_wrong_is_named() {
 
 #[test]
 fn what_is_not_json_or_not_an_object_is_refused() {
-    let deep = "[".repeat(100_000);
-    for body in ["", "{", "nonsense", "\u{0}", deep.as_str()] {
+    for body in ["", "{", "nonsense", "\u{0}"] {
         assert_eq!(parse(body.as_bytes(), 10, None).unwrap_err().code, Some("invalid_json"));
     }
+    let deep = "[".repeat(100_000);
+    assert_eq!(parse(deep.as_bytes(), 10, None).unwrap_err().code, Some("nested_too_deeply"));
     assert!(parse(b"[1]", 10, None).unwrap_err().message.contains("an array"));
     assert_eq!(parse(b"\xff\xfe", 10, None).unwrap_err().status, 400);
 }
