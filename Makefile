@@ -68,6 +68,7 @@ CASES ?= 500
 test-openapi: test-build $(BUILD)/venv-openapi/.stamp ## Ask whatever /openapi.json allows: CASES=number
 	@echo "== schemathesis against the real service"
 	$(BUILD)/venv-openapi/bin/python tests/openapi/run.py --cases $(CASES)
+	$(BUILD)/venv-openapi/bin/python tests/openapi/run.py --cases 100 --keys
 
 test-page: test-build $(BUILD)/venv-page/.stamp ## The status page in a real browser (installs Chromium)
 	@scripts/setup-page $(BUILD)/page

@@ -159,8 +159,11 @@ def test_a_service_that_is_gone_is_noticed(slow_appliance, browser):
     assert all("ERR_CONNECTION" in line or "ERR_EMPTY" in line for line in browser.complaints())
 
 
-def ask_for_a_key(appliance, section=""):
+def ask_for_a_key(appliance, browser, section=""):
     """Has it ask for a key; gives the key."""
+    # The page of an appliance that is gone complains.
+    browser.open("about:blank")
+    browser.complaints()
     program = rig.OUT / "llm8850-supervisor"
     made = subprocess.run([program, "--make-key", "page"], capture_output=True, text=True, check=True).stdout
     entry = made[made.index("[[access.key]]") :]
@@ -170,7 +173,7 @@ def ask_for_a_key(appliance, section=""):
 
 
 def test_a_key_is_asked_for_and_kept_while_the_tab_is_open(slow_appliance, browser, tmp_path):
-    key = ask_for_a_key(slow_appliance)
+    key = ask_for_a_key(slow_appliance, browser)
     rig.wait_until(lambda: slow_appliance.get("/v1/status")["keys"], 60, "keys asked for")
     browser.look(360)
     browser.open(slow_appliance.base + "/")
@@ -202,17 +205,19 @@ def test_a_key_is_asked_for_and_kept_while_the_tab_is_open(slow_appliance, brows
         assert part in saved.read_bytes()
     assert browser.text("#unsaved") == ""
     assert key not in browser.run("return document.documentElement.outerHTML")
-    assert all("401" in line for line in browser.complaints())
+    complaints = browser.complaints()
+    assert all("401" in line for line in complaints), complaints
     browser.run("sessionStorage.clear()")
 
 
 def test_a_status_that_is_not_public_is_told_to_who_has_a_key(slow_appliance, browser):
-    key = ask_for_a_key(slow_appliance, "public_status = false")
+    key = ask_for_a_key(slow_appliance, browser, "public_status = false")
     rig.wait_until(lambda: slow_appliance.status() is None, 60, "the status was not closed")
     browser.look()
     browser.open(slow_appliance.base + "/")
     browser.wait_text("#headline", "Locked")
     browser.find("#key").send_keys(key, Keys.ENTER)
     browser.wait_text("#headline", *READY)
-    assert all("401" in line for line in browser.complaints())
+    complaints = browser.complaints()
+    assert all("401" in line for line in complaints), complaints
     browser.run("sessionStorage.clear()")
