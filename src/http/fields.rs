@@ -3,18 +3,42 @@
 
 use std::ops::RangeInclusive;
 
+use hyper::StatusCode;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
 
+/// Most values in a request's body: each takes much more memory than its text may.
+const VALUES: usize = 1 << 16;
+
 /// A request's body as JSON.
 ///
 /// # Errors
-/// 400 where it is not.
+/// 400 where it is not, 413 where it has too many values.
 pub fn json(body: &[u8]) -> Result<Value, ApiError> {
+    if values(body) > VALUES {
+        return Err(ApiError::invalid(format!("The request's body has more than {VALUES} values."))
+            .status(StatusCode::PAYLOAD_TOO_LARGE)
+            .code("request_too_large"));
+    }
     serde_json::from_slice(body).map_err(|e| {
         ApiError::invalid(format!("The request's body is not valid JSON: {e}.")).code("invalid_json")
     })
+}
+
+/// About how many values a JSON text has: never fewer than are read from it.
+fn values(text: &[u8]) -> usize {
+    let (mut count, mut quoted, mut escaped) = (1, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' | b'[' | b'{' if !quoted => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Sets a field of an object that is written.

@@ -226,7 +226,7 @@ fn what_is_wrong_is_named() {
 
 #[test]
 fn what_is_not_json_or_not_an_object_is_refused() {
-    let deep = "[".repeat(100_000);
+    let deep = "[".repeat(10_000);
     for body in ["", "{", "nonsense", "\u{0}", deep.as_str()] {
         assert_eq!(parse(body.as_bytes(), 10, None).unwrap_err().code, Some("invalid_json"));
     }
