@@ -129,9 +129,9 @@ struct Share<'a> {
 }
 
 impl BodyBudget {
-    /// Room for two bodies of the largest size.
+    /// Room for a body of the largest size, and half as much.
     pub fn new(largest: usize) -> Self {
-        Self { most: largest.saturating_mul(2), bodies: Mutex::default() }
+        Self { most: largest.saturating_add(largest / 2), bodies: Mutex::default() }
     }
 
     /// Reads a whole body of at most `limit` bytes within `time`.
@@ -246,7 +246,7 @@ mod tests {
         let ended =
             |ended: &mut oneshot::Receiver<()>| ended.try_recv() == Err(oneshot::error::TryRecvError::Closed);
         let ((large, mut large_ended), (small, mut small_ended)) = (budget.share(), budget.share());
-        large.grow(30);
+        large.grow(20);
         small.grow(10);
         assert!(!ended(&mut large_ended) && !ended(&mut small_ended));
         small.grow(1);
