@@ -16,7 +16,7 @@ LISTEN    ?= 127.0.0.1:8000 127.0.0.1:11434
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build model run test test-build test-rust test-campaign test-clients test-openapi test-page test-page-here sim campaign bars soak test-systemd test-lights lint bench clean
+.PHONY: help setup build model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-page test-page-here sim campaign bars forms soak test-systemd test-lights lint bench clean
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ run: build ## Answer chat requests here: MODEL=file.gguf, MODEL_DIR=dir, LISTEN=
 	@scripts/run --listen "$(LISTEN)" --runtime "$(RUNTIME)" --gguf "$(MODEL)" --model-dir "$(or $(MODEL_DIR),$(if $(MODEL),,$(DEMO)))"
 
 # The clients last: their runner's closing lines end the whole.
-test: test-rust test-campaign test-openapi test-page-here test-clients ## Run every test
+test: test-rust test-campaign test-abuse-briefly test-openapi test-page-here test-clients ## Run every test
 
 # Building through `cargo test` also makes the programs: one build, not two.
 test-build: setup
@@ -91,6 +91,15 @@ test-campaign: test-build $(VENV)/.stamp
 	@echo "== faults under load"
 	$(VENV)/bin/python tests/campaign/campaign.py --faults 60
 
+# The same for less time.
+test-abuse-briefly: test-build $(VENV)/.stamp
+	@echo "== hostile and broken clients"
+	$(VENV)/bin/python tests/abuse/abuse.py --seconds 1
+
+EACH ?= 40
+test-abuse: test-build $(VENV)/.stamp ## Hostile and broken clients beside a normal one: EACH=seconds
+	$(VENV)/bin/python tests/abuse/abuse.py --seconds $(EACH)
+
 N ?= 1000
 SEED ?= 1
 sim: test-build ## Random faults in virtual time: N=runs, SEED=first
@@ -104,6 +113,9 @@ ROUNDS ?= 4
 bars: test-build $(VENV)/.stamp ## Time detection and recovery, nothing compressed: ROUNDS=number
 	$(VENV)/bin/python tests/campaign/bars.py --rounds $(ROUNDS)
 
+forms: test-build $(VENV)/.stamp ## Answers that must have a form, of many schemas: N=number
+	FORMS=$(N) $(VENV)/bin/pytest -q tests/clients/test_forms.py
+
 H ?= 2
 soak: test-build $(VENV)/.stamp ## Answer for hours, with a fault now and then: H=hours
 	$(VENV)/bin/python tests/campaign/soak.py --hours $(H)
@@ -113,6 +125,7 @@ lint: ## Check format and clippy, warnings denied
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 
 bench: model ## Measure and print tables (emulated card; see docs/performance.md)
+	$(CARGO) build --release --locked --workspace --example stamping_worker
 	@scripts/bench $(OUT) $(DEMO) $(BUILD)
 
 clean: ## Remove everything built, the demo model too

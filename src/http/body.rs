@@ -1,17 +1,19 @@
 //! Bodies: read within limits, written whole or as a stream.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::StatusCode;
-use hyper::body::{Body as HttpBody, Frame};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use hyper::header::HeaderValue;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::error::ApiError;
@@ -50,23 +52,93 @@ impl HttpBody for Pieces {
     }
 }
 
-/// Bounds the memory of all request bodies being read at a time.
+/// A body, and what is done when it is over: at its end, or where it is dropped before.
+pub struct Followed<B> {
+    body: B,
+    over: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl<B: HttpBody> Followed<B> {
+    pub fn new(body: B, over: impl FnOnce() + Send + 'static) -> Self {
+        let mut followed = Self { body, over: Some(Box::new(over)) };
+        if followed.body.is_end_stream() {
+            followed.is_over();
+        }
+        followed
+    }
+}
+
+impl<B> Followed<B> {
+    fn is_over(&mut self) {
+        if let Some(over) = self.over.take() {
+            over();
+        }
+    }
+}
+
+impl<B: HttpBody + Unpin> HttpBody for Followed<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if frame.is_none() {
+            self.is_over();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Followed<B> {
+    fn drop(&mut self) {
+        self.is_over();
+    }
+}
+
+/// Bounds the memory of all request bodies being read at a time. What was announced but not sent
+/// takes no room, and when there is no more the largest body makes some: whoever asks for little
+/// waits for nobody.
 pub struct BodyBudget {
-    kibibytes: Semaphore,
-    total: u32,
+    most: usize,
+    bodies: Mutex<Bodies>,
+}
+
+#[derive(Default)]
+struct Bodies {
+    last: u64,
+    total: usize,
+    /// How large each is so far, and what ends it when dropped.
+    read: BTreeMap<u64, (usize, oneshot::Sender<()>)>,
+}
+
+/// What a body takes of the budget. Given back when dropped.
+struct Share<'a> {
+    budget: &'a BodyBudget,
+    number: u64,
 }
 
 impl BodyBudget {
-    /// Room for four bodies of the largest size.
+    /// Room for a body of the largest size, and half as much.
     pub fn new(largest: usize) -> Self {
-        let total = kibibytes(largest.saturating_mul(4));
-        Self { kibibytes: Semaphore::new(total as usize), total }
+        Self { most: largest.saturating_add(largest / 2), bodies: Mutex::default() }
     }
 
     /// Reads a whole body of at most `limit` bytes within `time`.
     ///
     /// # Errors
-    /// 413 where it is larger, 408 where it takes longer, 400 where it breaks off.
+    /// 413 where it is larger, 408 where it takes longer, 400 where it breaks off, 429 where it
+    /// makes room for others.
     pub async fn read<B>(&self, body: B, limit: usize, time: Duration) -> Result<Bytes, ApiError>
     where
         B: HttpBody<Data = Bytes>,
@@ -77,26 +149,111 @@ impl BodyBudget {
                 .status(StatusCode::PAYLOAD_TOO_LARGE)
                 .code("request_too_large")
         };
-        let expected = body.size_hint();
-        if usize::try_from(expected.lower()).map_or(true, |length| length > limit) {
+        if usize::try_from(body.size_hint().lower()).map_or(true, |length| length > limit) {
             return Err(too_large());
         }
-        let most = expected.upper().and_then(|upper| usize::try_from(upper).ok()).unwrap_or(limit).min(limit);
+        let (share, ended) = self.share();
         let reading = async {
-            let _room = self.kibibytes.acquire_many(kibibytes(most).min(self.total)).await;
-            Limited::new(body, limit).collect().await
+            let mut body = std::pin::pin!(Limited::new(body, limit));
+            // Copied: pieces as small as a client likes would take far more room than they hold.
+            let mut whole = Vec::new();
+            while let Some(frame) = body.frame().await {
+                if let Ok(piece) = frame?.into_data() {
+                    share.grow(piece.len());
+                    whole.extend_from_slice(&piece);
+                }
+            }
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(whole)
         };
-        match timeout(time, reading).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(e)) => Err(ApiError::invalid(format!("The request's body broke off: {e}."))),
-            Err(_) => Err(ApiError::invalid("The request's body took too long to arrive.")
+        let reading = async {
+            tokio::select! {
+                biased;
+                _ = ended => Err(no_room()),
+                read = reading => match read {
+                    Ok(whole) => Ok(whole.into()),
+                    Err(e) if e.is::<LengthLimitError>() => Err(too_large()),
+                    Err(e) => Err(ApiError::invalid(format!("The request's body broke off: {e}."))),
+                },
+            }
+        };
+        timeout(time, reading).await.unwrap_or_else(|_| {
+            Err(ApiError::invalid("The request's body took too long to arrive.")
                 .status(StatusCode::REQUEST_TIMEOUT)
-                .code("body_timeout")),
+                .code("body_timeout"))
+        })
+    }
+
+    fn share(&self) -> (Share<'_>, oneshot::Receiver<()>) {
+        let (keep, ended) = oneshot::channel();
+        let mut bodies = self.bodies();
+        bodies.last += 1;
+        let number = bodies.last;
+        bodies.read.insert(number, (0, keep));
+        (Share { budget: self, number }, ended)
+    }
+
+    fn bodies(&self) -> MutexGuard<'_, Bodies> {
+        self.bodies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn no_room() -> ApiError {
+    let message = "Too many large requests are being sent at a time, and this is the largest.";
+    ApiError {
+        kind: "rate_limit_error",
+        retry_after: Some(Duration::from_secs(1)),
+        ..ApiError::invalid(message).status(StatusCode::TOO_MANY_REQUESTS).code("too_many_bodies")
+    }
+}
+
+impl Bodies {
+    fn remove(&mut self, number: u64) {
+        if let Some((size, _)) = self.read.remove(&number) {
+            self.total -= size;
         }
     }
 }
 
-fn kibibytes(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+impl Share<'_> {
+    /// The body has become larger by so many bytes.
+    fn grow(&self, bytes: usize) {
+        let mut bodies = self.budget.bodies();
+        let Bodies { read, total, .. } = &mut *bodies;
+        let Some((size, _)) = read.get_mut(&self.number) else { return };
+        *size += bytes;
+        *total += bytes;
+        if bodies.total > self.budget.most
+            && let Some((&largest, _)) = bodies.read.iter().max_by_key(|(_, (size, _))| *size)
+        {
+            bodies.remove(largest);
+        }
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.budget.bodies().remove(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_body_makes_room() {
+        let budget = BodyBudget::new(20);
+        let ended =
+            |ended: &mut oneshot::Receiver<()>| ended.try_recv() == Err(oneshot::error::TryRecvError::Closed);
+        let ((large, mut large_ended), (small, mut small_ended)) = (budget.share(), budget.share());
+        large.grow(20);
+        small.grow(10);
+        assert!(!ended(&mut large_ended) && !ended(&mut small_ended));
+        small.grow(1);
+        assert!(ended(&mut large_ended) && !ended(&mut small_ended));
+        large.grow(30);
+        assert_eq!(budget.bodies().total, 11, "what has ended grows no more");
+        drop((large, small));
+        assert_eq!(budget.bodies().total, 0);
+    }
 }

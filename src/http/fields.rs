@@ -3,19 +3,28 @@
 
 use std::ops::RangeInclusive;
 
+use hyper::StatusCode;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
 
 /// Deepest nesting of a request's body. What reads it further on goes down level by level.
 const DEPTH: usize = 64;
+/// Most values in a request's body: each takes much more memory than its text may.
+const VALUES: usize = 1 << 16;
 
 /// A request's body as JSON.
 ///
 /// # Errors
-/// 400 where it is not, or is nested too deeply.
+/// 400 where it is not, or is nested too deeply; 413 where it has too many values.
 pub fn json(body: &[u8]) -> Result<Value, ApiError> {
-    if depth(body) > DEPTH {
+    let Shape { depth, values } = Shape::of(body);
+    if values > VALUES {
+        return Err(ApiError::invalid(format!("The request's body has more than {VALUES} values."))
+            .status(StatusCode::PAYLOAD_TOO_LARGE)
+            .code("request_too_large"));
+    }
+    if depth > DEPTH {
         let message = format!(
             "The request's body is nested too deeply: at most {DEPTH} objects and arrays may stand in one another."
         );
@@ -26,25 +35,35 @@ pub fn json(body: &[u8]) -> Result<Value, ApiError> {
     })
 }
 
-/// How many objects and arrays stand in one another, at most; JSON that is none has any depth.
-fn depth(body: &[u8]) -> usize {
-    let (mut now, mut most) = (0_usize, 0);
-    let (mut within, mut escaped) = (false, false);
-    for byte in body {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if within => escaped = true,
-            b'"' => within = !within,
-            _ if within => {}
-            b'{' | b'[' => {
-                now += 1;
-                most = most.max(now);
+/// What reading a JSON text will cost; text that is none has any shape.
+struct Shape {
+    /// How many objects and arrays stand in one another, at most.
+    depth: usize,
+    /// About how many values there are: never fewer than are read.
+    values: usize,
+}
+
+impl Shape {
+    fn of(text: &[u8]) -> Self {
+        let (mut depth, mut values, mut now) = (0, 1, 0_usize);
+        let (mut quoted, mut escaped) = (false, false);
+        for byte in text {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if quoted => escaped = true,
+                b'"' => quoted = !quoted,
+                _ if quoted => {}
+                b',' => values += 1,
+                b'{' | b'[' => {
+                    (now, values) = (now + 1, values + 1);
+                    depth = depth.max(now);
+                }
+                b'}' | b']' => now = now.saturating_sub(1),
+                _ => {}
             }
-            b'}' | b']' => now = now.saturating_sub(1),
-            _ => {}
         }
+        Self { depth, values }
     }
-    most
 }
 
 /// Sets a field of an object that is written.
@@ -208,7 +227,7 @@ mod tests {
             (r#"{"a\\": [1]}"#, 2),
             ("]]]][[", 2),
         ] {
-            assert_eq!(depth(text.as_bytes()), expected, "{text}");
+            assert_eq!(Shape::of(text.as_bytes()).depth, expected, "{text}");
         }
     }
 

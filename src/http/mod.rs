@@ -3,6 +3,7 @@
 //! | to change | open |
 //! |---|---|
 //! | listening, connections, draining | [`server`] |
+//! | who has a connection and who gives it up, what its bytes tell of the client | [`places`], [`wire`] |
 //! | which path leads where | [`route`] |
 //! | what is done with a request | [`dispatch`] |
 //! | who may have what: keys | [`access`] |
@@ -42,6 +43,7 @@ pub mod ollama;
 pub mod openai;
 pub mod openapi;
 pub mod page;
+pub mod places;
 mod redact;
 pub mod route;
 pub mod sampling;
@@ -49,6 +51,7 @@ pub mod sentences;
 pub mod server;
 pub mod tally;
 pub mod vendor;
+pub mod wire;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -6,16 +6,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
+use super::body::{Body, Followed};
 use super::caller::Caller;
+use super::places::{Place, Places, Stage};
+use super::wire::Wire;
 use super::{Context, dispatch};
 use crate::config::{self, Limits};
 use crate::fault::{Failure, Fault, Result};
@@ -93,9 +98,8 @@ impl Server {
     /// most `limits.drain_s` and a little more.
     pub async fn run(self, context: Arc<Context>, stop: watch::Receiver<bool>) {
         let Self { listeners, limits, .. } = self;
-        let places = Arc::new(Semaphore::new(limits.connections));
+        let places = Places::new(limits.connections);
         let mut accepting = JoinSet::new();
-        let most = u32::try_from(limits.connections).unwrap_or(u32::MAX);
         let grace = limits.drain_s.0 + Duration::from_secs(2);
         let limits = Arc::new(limits);
         for listener in listeners {
@@ -108,7 +112,7 @@ impl Server {
             ));
         }
         while accepting.join_next().await.is_some() {}
-        if timeout(grace, places.acquire_many(most)).await.is_err() {
+        if timeout(grace, places.empty()).await.is_err() {
             warn!("some connections did not end in time");
         }
     }
@@ -128,28 +132,27 @@ async fn accept(
     listener: Listener,
     context: Arc<Context>,
     limits: Arc<Limits>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
         let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.socket.accept().await)
+            let (stream, peer) = listener.socket.accept().await?;
+            Ok::<_, std::io::Error>((stream, peer, places.take(peer.ip()).await))
         };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = stopped(&mut stop) => return,
-            next = next => next,
+            accepted = next => accepted,
         };
-        match (place, accepted) {
-            (Ok(place), Ok((stream, peer))) => {
+        match accepted {
+            Ok((stream, peer, place)) => {
                 debug!(%peer, "connected");
                 let context = Arc::clone(&context);
                 let serving =
                     serve(stream, listener.named, context, Arc::clone(&limits), place, stop.clone());
                 tokio::spawn(serving);
             }
-            (Err(_), _) => return,
-            (_, Err(e)) => {
+            Err(e) => {
                 info!("a connection could not be accepted: {e}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -162,7 +165,7 @@ async fn serve(
     listener: SocketAddr,
     context: Arc<Context>,
     limits: Arc<Limits>,
-    place: OwnedSemaphorePermit,
+    (place, taken_away): (Arc<Place>, oneshot::Receiver<()>),
     mut stop: watch::Receiver<bool>,
 ) {
     // Tokens leave at once; a client that takes nothing for long is gone.
@@ -173,28 +176,52 @@ async fn serve(
     }) {
         debug!("a connection's options could not be set: {e}");
     }
+    let wire = Wire::new(stream, Arc::clone(&place));
     let handler = service_fn(move |request| {
         let context = Arc::clone(&context);
         let caller = Caller::at(listener, &context.service);
-        async move { Ok::<_, Infallible>(dispatch::handle(context, caller, request).await) }
+        let place = Arc::clone(&place);
+        async move { Ok::<_, Infallible>(answer(context, caller, place, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_s.0)
         .max_buf_size(limits.header_bytes)
-        .serve_connection(TokioIo::new(stream), handler);
+        .serve_connection(TokioIo::new(wire), handler);
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopped(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let orderly = async {
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
-    if let Err(e) = ended {
-        debug!("a connection ended: {e}");
+    tokio::select! {
+        ended = orderly => {
+            if let Err(e) = ended {
+                debug!("a connection ended: {e}");
+            }
+        }
+        _ = taken_away => {}
     }
-    drop(place);
+}
+
+/// Answers a request, and keeps its connection's place informed of how far it is.
+async fn answer(
+    context: Arc<Context>,
+    caller: Caller,
+    place: Arc<Place>,
+    request: Request<Incoming>,
+) -> Response<Followed<Body>> {
+    // HTTP/1.0 knows nothing that could be sent ahead of an answer.
+    let whole = if request.version() < Version::HTTP_11 { Stage::Mute } else { Stage::Made };
+    let asked = Arc::clone(&place);
+    let request = request.map(|body| Followed::new(body, move || asked.is(whole)));
+    let response = dispatch::handle(context, caller, request).await;
+    place.is(Stage::Told);
+    response.map(|body| Followed::new(body, move || place.is(Stage::Asked)))
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {

@@ -3,6 +3,7 @@
 
 #[path = "../../tests/support/client.rs"]
 pub(super) mod client;
+mod hostile;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -360,18 +361,6 @@ fn slow_broken_and_oversized_requests_are_cut_off() {
         let huge = format!("POST {CHAT} HTTP/1.1\r\nhost: t\r\ncontent-length: 99999999999\r\n\r\n");
         assert!(raw(stage.address, huge.as_bytes()).await.starts_with("HTTP/1.1 413"));
         assert_eq!(get(stage.address, "/livez").await.status(), 200);
-    });
-}
-
-#[test]
-fn connections_beyond_the_limit_wait_for_a_place() {
-    let narrow = |s: &mut Settings| {
-        s.limits.connections = 1;
-        s.limits.header_s = Seconds(Duration::from_millis(200));
-    };
-    on_stage("", narrow, async |stage| {
-        let _idle = TcpStream::connect(stage.address).await.unwrap();
-        assert_eq!(get(stage.address, "/livez").await.status(), 200, "after the idle one was closed");
     });
 }
 

@@ -39,6 +39,30 @@ def wait_until(condition, seconds, what):
     raise TimeoutError(f"{what}: not within {seconds} s")
 
 
+def resources(pid):
+    """A process's memory, descriptors, threads, and children that nobody waited for."""
+    proc = pathlib.Path(f"/proc/{pid}")
+    fields = dict(line.split(":\t", 1) for line in (proc / "status").read_text().splitlines() if ":\t" in line)
+    children = (proc / f"task/{pid}/children").read_text().split()
+    zombies = 0
+    for child in children:
+        try:
+            zombies += pathlib.Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        except OSError:
+            pass
+    io = dict(line.split(": ") for line in (proc / "io").read_text().splitlines())
+    ticks = (proc / "stat").read_text().rsplit(")", 1)[1].split()
+    return {
+        "rss_kib": int(fields["VmRSS"].split()[0]),
+        "peak_kib": int(fields["VmHWM"].split()[0]),
+        "fds": len(os.listdir(proc / "fd")),
+        "threads": int(fields["Threads"]),
+        "zombies": zombies,
+        "written": int(io["write_bytes"]),
+        "cpu_s": (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK"),
+    }
+
+
 class Machine:
     """The emulated host side of the card."""
 
@@ -209,26 +233,7 @@ class Appliance:
         return [json.loads(line) for line in lines if line.endswith("}")]
 
     def resources(self):
-        """The supervisor's memory, descriptors, threads, and children that nobody waited for."""
-        proc = pathlib.Path(f"/proc/{self.supervisor.pid}")
-        fields = dict(line.split(":\t", 1) for line in (proc / "status").read_text().splitlines() if ":\t" in line)
-        children = (proc / f"task/{self.supervisor.pid}/children").read_text().split()
-        zombies = 0
-        for child in children:
-            try:
-                zombies += pathlib.Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-            except OSError:
-                pass
-        io = dict(line.split(": ") for line in (proc / "io").read_text().splitlines())
-        ticks = (proc / "stat").read_text().rsplit(")", 1)[1].split()
-        return {
-            "rss_kib": int(fields["VmRSS"].split()[0]),
-            "fds": len(os.listdir(proc / "fd")),
-            "threads": int(fields["Threads"]),
-            "zombies": zombies,
-            "written": int(io["write_bytes"]),
-            "cpu_s": (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK"),
-        }
+        return resources(self.supervisor.pid)
 
     def stop(self):
         if self.supervisor.poll() is None:

@@ -64,8 +64,8 @@ impl Drop for Running {
 /// Whether a body of `/api/generate` is in the runtime's own form.
 pub fn is_meant(context: &Context, body: &[u8]) -> bool {
     context.service.settings().resident.polled
-        && serde_json::from_slice(body)
-            .is_ok_and(|body: Value| body.is_object() && body.get("model").is_none_or(Value::is_null))
+        && fields::json(body)
+            .is_ok_and(|body| body.is_object() && body.get("model").is_none_or(Value::is_null))
 }
 
 /// Begins an answer that continues the resident conversation.
