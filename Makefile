@@ -16,10 +16,10 @@ LISTEN    ?= 127.0.0.1:8000 127.0.0.1:11434
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-page test-page-here sim campaign bars forms soak test-systemd test-lights lint bench clean
+.PHONY: help setup build model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-lights lint bench clean
 
 help: ## Say what can be made
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Check for, and where possible install, what building needs
 	@scripts/setup
@@ -36,7 +36,7 @@ run: build ## Answer chat requests here: MODEL=file.gguf, MODEL_DIR=dir, LISTEN=
 	@scripts/run --listen "$(LISTEN)" --runtime "$(RUNTIME)" --gguf "$(MODEL)" --model-dir "$(or $(MODEL_DIR),$(if $(MODEL),,$(DEMO)))"
 
 # The clients last: their runner's closing lines end the whole.
-test: test-rust test-campaign test-abuse-briefly test-openapi test-page-here test-clients ## Run every test
+test: test-rust test-campaign test-abuse-briefly test-openapi test-page-here test-frameworks test-npm-here test-clients ## Run every test
 
 # Building through `cargo test` also makes the programs: one build, not two.
 test-build: setup
@@ -69,6 +69,21 @@ test-openapi: test-build $(BUILD)/venv-openapi/.stamp ## Ask whatever /openapi.j
 	@echo "== schemathesis against the real service"
 	$(BUILD)/venv-openapi/bin/python tests/openapi/run.py --cases $(CASES)
 	$(BUILD)/venv-openapi/bin/python tests/openapi/run.py --cases 100 --keys
+
+FRAMEWORKS := $(BUILD)/venv-frameworks
+test-frameworks: test-build $(FRAMEWORKS)/.stamp ## LangChain, LiteLLM, Pydantic AI, llm-comply
+	@echo "== frameworks against the real service"
+	$(FRAMEWORKS)/bin/pytest -q tests/frameworks --ignore tests/frameworks/npm
+
+test-npm: test-build $(FRAMEWORKS)/.stamp ## Clients of JavaScript programs (installs node)
+	@scripts/setup-npm $(BUILD)/npm
+	@echo "== npm's clients against the real service"
+	$(FRAMEWORKS)/bin/pytest -q tests/frameworks/npm
+
+# Debian's npm brings several hundred packages along.
+test-npm-here: test-build
+	@if command -v node && command -v npm; then $(MAKE) --no-print-directory test-npm; \
+	else echo "!! NOT TESTED: npm's clients, for want of node: make test-npm installs it"; fi
 
 test-page: test-build $(BUILD)/venv-page/.stamp ## The status page in a real browser (installs Chromium)
 	@scripts/setup-page $(BUILD)/page

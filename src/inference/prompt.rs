@@ -112,7 +112,11 @@ impl Room {
     fn too_long(self, tokens: u32) -> Failure {
         Failure::new(
             Fault::ContextLength,
-            format!("the prompt has {tokens} tokens, the context holds {} with the answer", self.context),
+            // In these words client libraries know this failure from other wrong requests.
+            format!(
+                "this model's maximum context length is {} tokens with the answer, the prompt has {tokens}",
+                self.context
+            ),
         )
     }
 }
