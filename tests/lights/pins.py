@@ -132,7 +132,7 @@ def without_rights(bench):
         bench.ready()
         told = [line for line in bench.guest.say("cat /tmp/log").splitlines() if "E-LIGHTS" in line]
         assert len(told) == 1 and bench.guest.outputs() == set(), f"told: {told}"
-        return told[0].split("E-LIGHTS")[-1].strip(' ":')
+        return told[0].partition("ERROR ")[2]
     finally:
         bench.user = user
 
