@@ -22,7 +22,8 @@ debian_arm64() {
 
 # debian_show PACKAGE FIELD: that field of each version apt knows, the oldest version first.
 debian_show() {
-    apt-cache "${debian_options[@]}" show "$1" 2> /dev/null |
+    # A package apt does not know is no failure.
+    { apt-cache "${debian_options[@]}" show "$1" 2> /dev/null || true; } |
         awk -v field="$2:" '$1 == "Version:" {v = $2} $1 == field {sub(/^[^ ]* /, ""); f = $0} !NF && v {print v "\t" f; v = ""}
             END {if (v) print v "\t" f}' | sort -V | cut -f 2-
 }
