@@ -16,7 +16,7 @@ LISTEN    ?= 127.0.0.1:8000 127.0.0.1:11434
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-lights lint bench clean
+.PHONY: help setup build cross model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-lights lint bench clean
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ setup: ## Check for, and where possible install, what building needs
 build: setup ## Build supervisor, worker, emulator and axmodel-pack
 	@echo "== building (the first time takes several minutes)"
 	$(CARGO) build --release --locked --workspace
+
+cross: setup ## Build the same for a Raspberry Pi (aarch64): target/aarch64-unknown-linux-gnu/release
+	@scripts/cross-aarch64
 
 model: build ## Fetch and pack the demo model (SmolLM2-135M-Instruct, Apache-2.0)
 	@scripts/demo-model $(OUT)/axmodel-pack $(DEMO)
@@ -98,8 +101,9 @@ test-page-here: test-build
 test-systemd: model ## The service under a real systemd, in a container (as root; see docs/systemd.md)
 	@tests/systemd/run
 
-test-lights: build ## The lights as a real kernel drives them, in QEMU (see docs/lights.md)
+test-lights: build cross ## The lights as real kernels drive them, in QEMU (see docs/lights.md)
 	@tests/lights/run
+	@tests/lights/run-gpio
 
 # Each kind of fault at least once, with the rest of 60 spread over them.
 test-campaign: test-build $(VENV)/.stamp

@@ -23,6 +23,13 @@ PATTERNS = {
     "double breath": DOUBLE,
     **{f"{n} flash{'es' if n > 1 else ''}": flashes(n) for n in range(1, 8)},
 }
+# Of lights that only know on and off.
+STEPS = {
+    **PATTERNS,
+    "breath": [(0, 1250), (255, 1250)],
+    "slow fade": [(0, 2500), (255, 2500)],
+    "double breath": [(0, 500), (255, 500), (0, 500), (255, 500), (0, 3000)],
+}
 
 
 def track(steps):
@@ -35,16 +42,17 @@ def track(steps):
     return Track(changes, 1, now)
 
 
-def accepts(name, seen):
+def accepts(name, seen, check=patterns.check):
     try:
-        return bool(patterns.check(seen, name))
+        return bool(check(seen, name))
     except AssertionError:
         return False
 
 
-for shown, steps in PATTERNS.items():
-    for name in PATTERNS:
-        assert accepts(name, track(steps)) == (name == shown), f"{shown!r} taken for {name!r}, or refused"
+for table, check in [(PATTERNS, patterns.check), (STEPS, patterns.check_steps)]:
+    for shown, steps in table.items():
+        for name in table:
+            assert accepts(name, track(steps), check) == (name == shown), f"{shown!r} taken for {name!r}, or refused"
 assert not accepts("breath", track([(v, 56) for v, _ in BREATH])), "too slow"
 assert not accepts("breath", track(BREATH[:42])), "cut short"
 assert not accepts("2 flashes", track(flashes(2) + flashes(3))), "not always two"

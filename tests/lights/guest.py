@@ -1,5 +1,6 @@
-"""The virtual machine: a shell on its second serial port, the lamp's record from its third."""
+"""The virtual machine: a shell on a serial port, and the lamp's record."""
 
+import atexit
 import bisect
 import json
 import pathlib
@@ -10,9 +11,16 @@ import time
 
 
 class Guest:
-    """A running machine. What the lamp showed is asked for by the machine's own clock, in ms since boot."""
+    """A running machine. What the lamp showed is asked for by the machine's own clock, in ms since boot.
 
-    def __init__(self, directory, qemu, kernel, initrd):
+    The first serial port is the console, the second has the shell, the third the lamp's record.
+    """
+
+    CONSOLE = "ttyS0"
+    # Limits of time are longer by this.
+    PATIENCE = 1
+
+    def __init__(self, directory, qemu, kernel, initrd, options=""):
         self.record = directory / "lights.log"
         self.console = directory / "console.log"
         for file in (self.record, self.console):
@@ -22,15 +30,18 @@ class Guest:
         self.process = subprocess.Popen(
             [*qemu, "-nodefaults", "-no-reboot", "-display", "none"]
             + ["-kernel", kernel, "-initrd", initrd]
-            + ["-append", "console=ttyS0 quiet panic=-1 rdinit=/init"]
-            + ["-serial", f"file:{self.console}", "-serial", f"unix:{path},server=on"]
-            + ["-serial", f"file:{self.record}"],
+            + ["-append", f"console={self.CONSOLE} quiet panic=-1 rdinit=/init {options}"]
+            + [word for port in self.ports(f"unix:{path},server=on") for word in ("-serial", port)],
             stderr=(directory / "qemu.log").open("w"),
         )
+        atexit.register(self.stop)
         self.socket = socket.socket(socket.AF_UNIX)
         self.wait(lambda: path.exists() or self.process.poll() is not None, 30, "QEMU's start")
         self.socket.connect(str(path))
         self.answer(180)
+
+    def ports(self, shell):
+        return f"file:{self.console}", shell, f"file:{self.record}"
 
     def stop(self):
         self.process.kill()
@@ -38,7 +49,7 @@ class Guest:
 
     def answer(self, limit):
         """What a command wrote, and its exit status."""
-        self.socket.settimeout(limit)
+        self.socket.settimeout(limit * self.PATIENCE)
         heard = b""
         while not (end := re.search(rb"=== (\d+)\r?\n$", heard)):
             try:
@@ -46,7 +57,8 @@ class Guest:
             except TimeoutError:
                 more = b""
             if not more:
-                raise AssertionError(f"the machine does not answer: {heard} {self.console.read_text()[-2000:]}")
+                console = self.console.read_text()[-2000:] if self.console.exists() else ""
+                raise AssertionError(f"the machine does not answer: {heard[-2000:]} {console}")
         return heard[: end.start()].decode().strip(), int(end.group(1))
 
     def say(self, command, limit=60, check=True):
@@ -64,9 +76,9 @@ class Guest:
 
     def wait(self, condition, limit, what):
         """Until `condition` gives something, which is returned."""
-        end = time.monotonic() + limit
+        end = time.monotonic() + limit * self.PATIENCE
         while not (found := condition()):
-            assert time.monotonic() < end, f"{what}: not within {limit} s"
+            assert time.monotonic() < end, f"{what}: not within {limit * self.PATIENCE} s"
             time.sleep(0.1)
         return found
 
@@ -102,10 +114,14 @@ class Guest:
             time.sleep(min(1, (end + 300 - now) / 1000))
         return self.tracks(start, end)
 
+    def changes(self):
+        """What the lamp did so far: (time, status light, fault light) at each change."""
+        lines = self.record.read_text().splitlines(keepends=True)
+        return [tuple(map(int, line.split())) for line in lines if line.endswith("\n")]
+
     def tracks(self, start, end):
         """The status and the fault light's track: what shone at `start`, and each change until `end`."""
-        lines = self.record.read_text().splitlines(keepends=True)
-        changes = [tuple(map(int, line.split())) for line in lines if line.endswith("\n")]
+        changes = self.changes()
         times = [change[0] for change in changes]
         first = bisect.bisect_right(times, start)
         before = changes[first - 1] if first else (0, 0, 0)

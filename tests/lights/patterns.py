@@ -23,10 +23,29 @@ def expected(state):
 
 
 def check(track, name):
+    return judged(track, name, measure)
+
+
+def check_steps(track, name):
+    """The same for a light that only knows on and off: what glides, jumps."""
+    return judged(track, name, measure_steps)
+
+
+def judged(track, name, by):
     try:
-        return measure(track, name)
+        return by(track, name)
     except (AssertionError, statistics.StatisticsError) as e:
         raise AssertionError(f"this is not {name!r}: {e}; the light: {track}") from None
+
+
+def measure_steps(track, name):
+    if name == "breath":
+        return blink(track, 2500)
+    if name == "slow fade":
+        return blink(track, 5000)
+    if name == "double breath":
+        return flashes(track, 2, 500)
+    return measure(track, name)
 
 
 def measure(track, name):
@@ -71,7 +90,7 @@ def blink(track, period):
     return f"{1000 / found:.2f} Hz"
 
 
-def flashes(track, count):
+def flashes(track, count, width=200):
     """Groups of so many flashes, every five seconds, apart by pauses."""
     assert set(track.values) == {0, 255}, "it should only be on and off"
     pauses = [(start, end) for start, end in track.lit(dark=True) if end - start > 1500]
@@ -82,7 +101,7 @@ def flashes(track, count):
     assert counts and set(counts) == {count}, f"groups of {counts}"
     widths = [b - a for group in groups for a, b in group]
     # A busy host stretches and shortens single ones.
-    assert near(statistics.median(widths), 200, 0.25), f"flashes of {widths} ms"
+    assert near(statistics.median(widths), width, 0.25), f"flashes of {widths} ms"
     for apart in gaps([group[0][0] for group in groups]):
         assert near(apart, 5000, 0.08), f"repeated after {apart} ms"
     return f"{count} × {statistics.median(widths):.0f} ms, {len(groups)} times"
