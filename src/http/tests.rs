@@ -86,7 +86,9 @@ fn a_completion_has_every_field_of_openais_schema() {
                 "system_fingerprint": format!("llm8850-{}", env!("CARGO_PKG_VERSION")),
                 "choices": [{
                     "index": 0,
-                    "message": {"role": "assistant", "content": scripted::text(7, 12), "refusal": null},
+                    "message": {
+                        "role": "assistant", "content": scripted::text(7, 12), "refusal": null, "annotations": [],
+                    },
                     "logprobs": null,
                     "finish_reason": "length",
                 }],

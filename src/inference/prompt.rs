@@ -111,7 +111,11 @@ impl Room {
     fn too_long(self, tokens: u32) -> Failure {
         Failure::new(
             Fault::ContextLength,
-            format!("the prompt has {tokens} tokens, the context holds {} with the answer", self.context),
+            // In these words client libraries know this failure from other wrong requests.
+            format!(
+                "the prompt of {tokens} tokens exceeds the available context size of {}, the answer included",
+                self.context
+            ),
         )
     }
 }

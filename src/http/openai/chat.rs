@@ -74,6 +74,7 @@ fn completion(head: &Head, all: Vec<Whole>, logprobs: bool) -> Completion<'_> {
             reasoning_content: said.reasoning,
             tool_calls: calls.collect(),
             refusal: None,
+            annotations: [],
         };
         let logprobs = logprobs.then_some(LogprobsReply { content: tokens, refusal: None });
         Choice { index, message, logprobs, finish_reason: finish_reason(done.finish) }

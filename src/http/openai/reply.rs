@@ -48,6 +48,8 @@ pub struct MessageReply {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<CallReply>,
     pub refusal: Option<String>,
+    /// References to the web, of which there are none.
+    pub annotations: [(); 0],
 }
 
 /// A tool's call, or a piece of one.
