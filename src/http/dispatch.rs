@@ -25,10 +25,14 @@ const DEGRADED: HeaderName = HeaderName::from_static("x-llm8850-degraded");
 const SPOKEN: HeaderName = HeaderName::from_static("x-llm8850-fallback");
 const SERVER: &str = concat!("llm8850/", env!("CARGO_PKG_VERSION"));
 
-/// How errors are told at `path`: as its dialect tells them.
+/// How errors are told at `path`: as its dialect tells them, also where a client was given a
+/// wrong base address.
 fn teller(path: &str) -> fn(ApiError) -> Response<Body> {
-    match path.split('/').find(|part| !part.is_empty()) {
-        None | Some("api") => ApiError::into_line,
+    let parts = || path.split('/').filter(|part| !part.is_empty());
+    match parts().next() {
+        None => ApiError::into_line,
+        Some("v1" | "openai") => ApiError::into_response,
+        Some(_) if parts().any(|part| part == "api") => ApiError::into_line,
         Some(_) => ApiError::into_response,
     }
 }
@@ -173,6 +177,23 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_are_told_in_the_dialect_of_the_path() {
+        for (path, ollamas) in [
+            ("/", true),
+            ("/api/none", true),
+            ("/ollama//api/chat", true),
+            ("/v1/none", false),
+            ("/v1/models/api", false),
+            ("/openai/api", false),
+            ("/none", false),
+        ] {
+            let told = teller(path)(ApiError::invalid("x"));
+            let length = told.body().size_hint().exact().unwrap();
+            assert_eq!(length < 20, ollamas, "{path}");
+        }
+    }
 
     #[test]
     fn a_request_id_is_repeated_only_where_it_is_fit() {

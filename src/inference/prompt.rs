@@ -114,7 +114,7 @@ impl Room {
             Fault::ContextLength,
             // In these words client libraries know this failure from other wrong requests.
             format!(
-                "this model's maximum context length is {} tokens with the answer, the prompt has {tokens}",
+                "the prompt of {tokens} tokens exceeds the available context size of {}, the answer included",
                 self.context
             ),
         )

@@ -95,7 +95,7 @@ fn refusal_is_possible_and_says_by_how_much() {
     let limits = Limits { overflow: Overflow::Error, ..Limits::default() };
     let failure = prepared(&chat(history(41), limits.clone()), 800).err().unwrap();
     assert_eq!(failure.fault, Fault::ContextLength);
-    assert!(failure.detail.contains("maximum context length is 800 tokens"), "{}", failure.detail);
+    assert!(failure.detail.contains("exceeds the available context size of 800"), "{}", failure.detail);
     assert!(prepared(&chat(history(5), limits), 800).is_ok());
     // A context that holds not even the template's own marks.
     let failure = prepared(&chat(history(1), Limits::default()), 8).err().unwrap();
