@@ -6,6 +6,17 @@ use super::Seconds;
 use super::section::{Findings, Section};
 use crate::chat::Overflow;
 
+/// What becomes of an image in a request: no model here sees any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Images {
+    /// The request is refused.
+    #[default]
+    Refuse,
+    /// The model is told of it by a note in its place.
+    Note,
+}
+
 /// `[limits]`: what protects the appliance from its clients and clients from waiting.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -20,6 +31,7 @@ pub struct Limits {
     pub drain_s: Seconds,
     /// What happens to a conversation longer than the context.
     pub overflow: Overflow,
+    pub images: Images,
     /// Most messages in a conversation.
     pub messages: usize,
     /// Largest request body in bytes.
@@ -46,6 +58,7 @@ impl Default for Limits {
             hold_s: Seconds::new(25),
             drain_s: Seconds::new(60),
             overflow: Overflow::Trim,
+            images: Images::Refuse,
             messages: 4096,
             body_bytes: 8 << 20,
             body_s: Seconds::new(30),

@@ -29,7 +29,7 @@ pub use defaults::Defaults;
 pub use errand::Errand;
 pub use fallback::Fallback;
 pub use lights::{Driver, Lights, Polarity};
-pub use limits::Limits;
+pub use limits::{Images, Limits};
 pub use log::{Level, Log};
 pub use model::{Installed, Model, Other};
 pub use problem::Problem;

@@ -15,7 +15,8 @@ use super::error::ApiError;
 use super::ollama::{self, reply::Form};
 use super::route::Route;
 use super::tally::Tally;
-use super::{Context, access, diagnostics, health, metrics, openai, openapi, page, vendor};
+use super::{Context, access, diagnostics, health, images, metrics, openai, openapi, page, vendor};
+use crate::config::Images;
 use crate::sys::chance;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -98,7 +99,8 @@ where
         Method::POST => context.read(request.into_body()).await,
         _ => Ok(Bytes::new()),
     };
-    let answered = match body {
+    let notes = tally.is_some() && context.service.settings().limits.images == Images::Note;
+    let answered = match body.map(|body| if notes { images::noted(body) } else { body }) {
         Ok(body) => act(context, caller, route, &method, for_person, body).await,
         Err(error) => Err(error),
     };

@@ -19,16 +19,16 @@ const VALUES: usize = 1 << 16;
 /// 400 where it is not, or is nested too deeply; 413 where it has too many values.
 pub fn json(body: &[u8]) -> Result<Value, ApiError> {
     let Shape { depth, values } = Shape::of(body);
-    if values > VALUES {
-        return Err(ApiError::invalid(format!("The request's body has more than {VALUES} values."))
-            .status(StatusCode::PAYLOAD_TOO_LARGE)
-            .code("request_too_large"));
-    }
     if depth > DEPTH {
         let message = format!(
             "The request's body is nested too deeply: at most {DEPTH} objects and arrays may stand in one another."
         );
         return Err(ApiError::invalid(message).code("nested_too_deeply"));
+    }
+    if values > VALUES {
+        return Err(ApiError::invalid(format!("The request's body has more than {VALUES} values."))
+            .status(StatusCode::PAYLOAD_TOO_LARGE)
+            .code("request_too_large"));
     }
     serde_json::from_slice(body).map_err(|e| {
         ApiError::invalid(format!("The request's body is not valid JSON: {e}.")).code("invalid_json")

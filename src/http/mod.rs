@@ -14,6 +14,7 @@
 //! | where an answer's events come from: worker, or a sentence instead of an error | [`choices`], [`caller`] |
 //! | which names the model goes by | [`names`] |
 //! | how wrong types and values are told | [`fields`] |
+//! | what becomes of images | [`images`] |
 //! | what dialects have in common of messages and parameters | [`message`], [`sampling`] |
 //! | liveness, readiness, status | [`health`] |
 //! | the document of the interface | [`openapi`], openapi.json |
@@ -36,6 +37,7 @@ pub mod error;
 pub mod fields;
 pub mod form;
 pub mod health;
+pub mod images;
 pub mod message;
 pub mod metrics;
 pub mod names;

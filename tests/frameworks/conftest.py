@@ -25,6 +25,7 @@ temperature = 0
 form_max_tokens = 48
 [limits]
 overflow = "error"
+images = "note"
 """
 
 
