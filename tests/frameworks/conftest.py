@@ -25,7 +25,6 @@ temperature = 0
 form_max_tokens = 48
 [limits]
 overflow = "error"
-images = "note"
 """
 
 
