@@ -96,7 +96,7 @@ fn settings(arguments: &Arguments, config: &Config) -> Result<Settings> {
     let first = match &arguments.model_dir {
         // Another model has another name, and no others beside it.
         Some(dir) => Package::new(dir, None, model.context, model.descriptor.as_ref())?,
-        None => Package::new(&model.dir, Some(model.name()), model.context, model.descriptor.as_ref())?,
+        None => Package::new(&model.dir, model.name.clone(), model.context, model.descriptor.as_ref())?,
     };
     let others = model.others.iter().filter(|_| arguments.model_dir.is_none()).filter_map(|other| {
         let package = Package::new(&other.dir, Some(other.name()), other.context, other.descriptor.as_ref());

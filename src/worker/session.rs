@@ -73,7 +73,8 @@ impl Session {
         let runtime = Runtime::open(&settings.runtime, json, Arc::clone(gauge))?;
         let device = Device::open(&runtime, settings.device)?;
         let checkup = Checkup { due: Instant::now() };
-        let (settings, gauge) = (settings.clone(), Arc::clone(gauge));
+        let (mut settings, gauge) = (settings.clone(), Arc::clone(gauge));
+        settings.model.name.get_or_insert_with(|| first.name().to_owned());
         let mut session = Self { models: Vec::new(), device, runtime, gauge, checkup, settings };
         let package = session.settings.model.clone();
         Ok(session.mount(&package, first, began, watch)?.then_some(session))
@@ -225,11 +226,7 @@ impl Session {
 
     /// Where the model is that was loaded from the start.
     fn first(&self) -> Option<usize> {
-        match &self.settings.model.name {
-            Some(name) => self.place(name),
-            // Without a name of its own it is the only one.
-            None => self.models.len().checked_sub(1),
-        }
+        self.place(self.settings.model.name.as_deref()?)
     }
 
     /// Puts a model where the one used last is.

@@ -6,7 +6,7 @@ use llm8850::link::frame::{Command, Report};
 use serde_json::json;
 
 use crate::installed::{demo_model, runtime};
-use crate::support::{Worker, ask};
+use crate::support::{Worker, ask, linked_model};
 
 #[test]
 fn a_worker_answers_and_leaves_cleanly_on_stop() {
@@ -211,4 +211,19 @@ fn models_are_loaded_side_by_side_and_each_answers_as_if_alone() {
     assert_eq!(worker.answer(6, &question, &[]).text(), alone.text());
     worker.send(&Command::Stop);
     assert_eq!(worker.end().0.code(), Some(0));
+}
+
+#[test]
+fn a_model_that_is_given_no_name_has_its_packages() {
+    let model = linked_model();
+    let config = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    let (runtime, dir) = (runtime(), model.path());
+    let text = format!("[worker]\nruntime = {runtime:?}\n[model]\ndir = {dir:?}\n");
+    std::fs::write(config.path(), text).unwrap();
+    let mut worker = Worker::start_as(&["--config", config.path().to_str().unwrap()]);
+    let name = worker.wait_ready().name;
+    assert_ne!(name, dir.file_name().unwrap().to_str().unwrap());
+    assert!(!worker.answer(1, &ask("What is the capital of France?", 4), &[]).text().is_empty());
+    worker.send(&Command::Test { model: Some(name.clone()) });
+    assert!(matches!(worker.report(), Report::Tested { model, .. } if model == name));
 }
