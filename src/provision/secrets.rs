@@ -74,21 +74,25 @@ impl Work<'_> {
         before: Option<String>,
         made: impl FnOnce(&str) -> String,
     ) {
-        let kept = if value != KEPT {
-            if !value.is_empty() {
+        let kept = match before {
+            _ if value.is_empty() => return self.wrong(&range, key, "is empty: write it, or leave it out"),
+            _ if value != KEPT => {
                 self.cleared.push((range.clone(), quoted(KEPT)));
+                made(value)
             }
-            made(value)
-        } else if let Some(before) = before {
-            before
-        } else {
-            let line = 1 + self.text.get(..range.start).map_or(0, |before| before.matches('\n').count());
-            let what = "is said to be kept in the appliance, which has none: write it again";
-            let (file, key) = (self.path.into(), key.to_owned());
-            self.problems.push(Problem { file, line: Some(line), key, what: what.into() });
-            return;
+            Some(before) => before,
+            None => {
+                let what = "is said to be kept in the appliance, which has none: write it again";
+                return self.wrong(&range, key, what);
+            }
         };
         self.whole.push((range, quoted(&kept)));
+    }
+
+    fn wrong(&mut self, range: &Range<usize>, key: &str, what: &str) {
+        let line = 1 + self.text.get(..range.start).map_or(0, |before| before.matches('\n').count());
+        let (file, key) = (self.path.into(), key.to_owned());
+        self.problems.push(Problem { file, line: Some(line), key, what: what.into() });
     }
 }
 

@@ -41,21 +41,24 @@ pub fn understand(bytes: &[u8], imported: &Table, path: &Path) -> Understood {
     let broken = check(&mut document, &mut findings);
     document.finish(&mut findings);
     problems.extend(findings.into_problems().into_iter().map(discreet));
-    // One word on a key is enough.
-    problems.retain(|p| !lost.iter().any(|l| (p.line, &p.key) == (l.line, &l.key)));
+    // One word on a key is enough: what stands for a lost one is no hash.
+    let lost_key = lost.iter().any(|problem| problem.key == "access.key");
+    problems.retain(|problem| !lost_key || problem.key != "access.key" || !problem.what.contains("sha256"));
     let mut good = good(&text, &problems);
     let asked = good.get("access").is_some();
     if broken || !whole && !asked && Access::meant(&text) {
         close(&mut good);
     }
-    if lost.iter().any(|problem| problem.key == "access.key") {
+    if lost_key {
         close(&mut good);
     }
     problems.extend(lost);
     problems.sort_by_key(|problem| problem.line);
     if problems.iter().any(|problem| problem.key == "wifi.password") {
         // Without its password a network would count as an open one.
-        good.remove("wifi");
+        if let Some(wifi) = good.get_mut("wifi").and_then(Value::as_table_mut) {
+            ["ssid", "password"].map(|key| wifi.remove(key));
+        }
     }
     Understood { good, problems, cleared, whole }
 }

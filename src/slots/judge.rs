@@ -42,17 +42,20 @@ pub async fn judge<F: Firmware>(
     let limit = if keeper.on_trial()? { TRIAL_LIMIT } else { LIMIT };
     let left = || limit.saturating_sub(uptime(keeper.root()));
     let until = Instant::now() + within.unwrap_or_else(left);
-    let mut overdue = false;
+    let (mut overdue, mut said) = (false, String::new());
     loop {
         let why = match attempt(keeper, config).await {
             Ok(()) => return Ok(()),
             Err(why) => why,
         };
+        if why != said {
+            warn!("not good yet: {why}");
+            said.clone_from(&why);
+        }
         if !overdue && Instant::now() >= until {
-            overdue = true;
             match keeper.decide(|record, facts| Ok(policy::overdue(record, facts, &why))) {
                 Ok(true) => return Ok(()),
-                Ok(false) => {}
+                Ok(false) => overdue = true,
                 Err(failure) => warn!(code = failure.fault.code(), "{failure}"),
             }
         }
@@ -92,7 +95,11 @@ async fn attempt<F: Firmware>(keeper: &mut Keeper<F>, config: &Path) -> std::res
 /// Why that was no answer.
 pub async fn answers(address: SocketAddr, key: Option<&str>) -> std::result::Result<String, String> {
     ask(address, "/readyz", None, key, GLANCE).await?;
+    let status = ask(address, "/v1/status", None, key, GLANCE).await?.1;
+    let told = |path: &str| status.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    let (model, runtime) = (told("/model/name"), told("/model/runtime"));
     let request = json!({
+        "model": model,
         "messages": [{"role": "user", "content": PROMPT}],
         "temperature": 0, "max_tokens": 16,
     });
@@ -105,11 +112,7 @@ pub async fn answers(address: SocketAddr, key: Option<&str>) -> std::result::Res
     if text.trim().is_empty() || !matches!(end, "stop" | "length") {
         return Err(format!("the answer was {text:?}, its end {end:?}"));
     }
-    let status = ask(address, "/v1/status", None, key, GLANCE).await?.1;
-    let emulated = |runtime: &str| runtime.ends_with("_emulated");
-    let runtime = status.pointer("/model/runtime").and_then(Value::as_str).unwrap_or_default();
-    let cpu = headers.contains_key("x-llm8850-degraded") || emulated(runtime);
-    let model = status.pointer("/model/name").and_then(Value::as_str).unwrap_or("a model");
+    let cpu = headers.contains_key("x-llm8850-degraded") || runtime.ends_with("_emulated");
     Ok(format!("{model} on {}", if cpu { "the CPU" } else { "the card" }))
 }
 
