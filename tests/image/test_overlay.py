@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 
 import pytest
 from conftest import TOP, newer_systemd, run
@@ -107,24 +106,54 @@ def test_nothing_leads_to_an_emergency_shell(root):
             assert "nofail" in line and "x-systemd.device-timeout=" in line, line
 
 
-def test_fstab_becomes_the_mounts_that_are_meant(root, tmp_path):
-    generator = TOP / "build/image/systemd/root"
-    found = [p for p in generator.rglob("systemd-fstab-generator")]
+@pytest.fixture(scope="module")
+def mounts(root, tmp_path_factory):
+    """What systemd makes of fstab at the start."""
+    unpacked = TOP / "build/image/systemd/root"
+    found = list(unpacked.rglob("systemd-fstab-generator"))
     if not found:
         pytest.skip("NOT TESTED: no systemd-fstab-generator here: scripts/setup-image unpacks Debian's")
-    libraries = ":".join(str(p.parent) for p in generator.rglob("libsystemd-shared-*.so"))
-    for name in ("normal", "early", "late"):
-        (tmp_path / name).mkdir()
-    subprocess.run([found[0], *(tmp_path / n for n in ("normal", "early", "late"))], check=True,
-                   env={"SYSTEMD_FSTAB": str(root / "etc/fstab"), "LD_LIBRARY_PATH": libraries, "SYSTEMD_LOG_TARGET": "console",
-                        "SYSTEMD_PROC_CMDLINE": "root=/dev/dm-0 ro", "SYSTEMD_IN_INITRD": "0"})
+    libraries = ":".join(str(p.parent) for p in unpacked.rglob("libsystemd-shared-*.so"))
+    directory = tmp_path_factory.mktemp("mounts")
+    places = [directory / name for name in ("normal", "early", "late")]
+    for place in places:
+        place.mkdir()
+    run(found[0], *places, env={"SYSTEMD_FSTAB": str(root / "etc/fstab"), "LD_LIBRARY_PATH": libraries,
+                                "SYSTEMD_PROC_CMDLINE": "root=/dev/dm-0 ro", "SYSTEMD_IN_INITRD": "0"})
+    return places[0]
+
+
+def test_fstab_becomes_the_mounts_that_are_meant(root, mounts):
     for unit, label in (("var.mount", "state"), ("models.mount", "models")):
-        text = (tmp_path / "normal" / unit).read_text()
+        text = (mounts / unit).read_text()
         assert f"What=/dev/disk/by-partlabel/{label}" in text
         assert "After=llm8850-disks.service" in text
         assert "Before=local-fs.target" in text and "errors=remount-ro" in text
-        assert not (tmp_path / "normal/local-fs.target.requires" / unit).exists()
+        assert not (mounts / "local-fs.target.requires" / unit).exists()
     assert "[Install]\nWantedBy=sysinit.target" in (root / SYSTEM / "llm8850-disks.service").read_text()
+
+
+def whole_start(root, mounts, copy):
+    """What systemd says of the whole start, with everything enabled and mounted that the image has."""
+    shutil.copytree(root, copy, symlinks=True)
+    shutil.copytree(mounts, copy / SYSTEM, symlinks=True, dirs_exist_ok=True)
+    run(*systemd("systemctl"), f"--root={copy}", "preset-all")
+    done = run(*systemd("systemd-analyze"), f"--root={copy}", "verify", "--man=no", "sysinit.target", "multi-user.target",
+               "llm8850-judge.service", "llm8850-overdue.timer", "shutdown.target", check=False)
+    return done.stdout + done.stderr
+
+
+def test_nothing_waits_for_itself(root, mounts, tmp_path):
+    told = whole_start(root, mounts, tmp_path / "root")
+    assert "cycle" not in told, told
+
+
+def test_what_waits_for_itself_would_be_told(root, mounts, tmp_path):
+    changed = tmp_path / "changed"
+    shutil.copytree(mounts, changed, symlinks=True)
+    unit = changed / "var.mount"
+    unit.write_text(unit.read_text().replace("[Mount]", "Before=systemd-repart.service\n[Mount]"))
+    assert "cycle" in whole_start(root, changed, tmp_path / "root")
 
 
 def test_overlay_holds_what_it_should():
