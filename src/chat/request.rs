@@ -276,4 +276,35 @@ impl Request {
             buffered: false,
         }
     }
+
+    /// About how much memory its text takes, in bytes.
+    pub fn size(&self) -> usize {
+        let message = |message: &Message| {
+            let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+            let calls = message.tool_calls.iter();
+            let calls =
+                calls.map(|call| size_of_val(call) + call.id.len() + call.name.len() + call.arguments.len());
+            let rest = of(&message.name) + of(&message.reasoning) + of(&message.tool_call_id);
+            size_of_val(message) + message.content.len() + rest + calls.sum::<usize>()
+        };
+        let input = match &self.input {
+            Input::Nothing => 0,
+            Input::Chat(messages) => messages.iter().map(message).sum(),
+            Input::Raw(text) => text.len(),
+        };
+        let tool = |tool: &Tool| tool.name.len() + tool.description.len() + json_size(&tool.parameters);
+        let form = if let Format::Schema(schema) = &self.format { json_size(schema) } else { 0 };
+        input + form + self.tools.list.iter().map(tool).sum::<usize>()
+    }
+}
+
+/// As [`Request::size`]. Recursion is bounded: dialects take no JSON that is deep.
+fn json_size(value: &Value) -> usize {
+    size_of_val(value)
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(values) => values.iter().map(json_size).sum(),
+            Value::Object(members) => members.iter().map(|(key, value)| key.len() + json_size(value)).sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
 }

@@ -90,28 +90,28 @@ pub struct Choices {
 }
 
 impl Choices {
-    /// Submits one request per choice.
+    /// Submits one request per choice, each made only when it is its turn: prompts may be long.
     ///
     /// # Errors
     /// What the service refuses a request with, where its caller is told no sentence instead.
     pub async fn submit(
         context: &Context,
         caller: &Caller,
-        requests: Vec<Request>,
+        requests: impl IntoIterator<Item = Request, IntoIter: Send>,
     ) -> Result<Self, ApiError> {
         match caller.place(&context.places) {
             Ok(place) => Self::begin(context, caller, requests, place).await,
-            Err(refused) => Self::refused(caller, requests.len(), &refused),
+            Err(refused) => Self::refused(caller, requests, &refused),
         }
     }
 
     async fn begin(
         context: &Context,
         caller: &Caller,
-        requests: Vec<Request>,
+        requests: impl IntoIterator<Item = Request, IntoIter: Send>,
         place: Option<Place>,
     ) -> Result<Self, ApiError> {
-        let mut choices = Vec::with_capacity(requests.len());
+        let mut choices = Vec::new();
         for request in requests {
             let request = caller.adorn(request);
             let (buffered, timed) = (request.buffered, request.limits.deadline_ms.is_some());
@@ -124,8 +124,12 @@ impl Choices {
     }
 
     /// As many choices of a request that was refused.
-    fn refused(caller: &Caller, count: usize, refused: &Refused) -> Result<Self, ApiError> {
-        let choices = (0..count).map(|_| refusal(caller, refused)).collect::<Result<_, _>>()?;
+    fn refused<R>(
+        caller: &Caller,
+        requests: impl IntoIterator<Item = R>,
+        refused: &Refused,
+    ) -> Result<Self, ApiError> {
+        let choices = requests.into_iter().map(|_| refusal(caller, refused)).collect::<Result<_, _>>()?;
         Ok(Self { choices, caller: caller.clone(), turn: None, _place: None })
     }
 
@@ -136,14 +140,14 @@ impl Choices {
     pub async fn turn(context: &Context, caller: &Caller, mut request: Request) -> Result<Self, ApiError> {
         let place = match caller.place(&context.places) {
             Ok(place) => place,
-            Err(refused) => return Self::refused(caller, 1, &refused),
+            Err(refused) => return Self::refused(caller, [()], &refused),
         };
         match context.resident.turn(&mut request, &context.service.settings()).await {
             Ok(turn) => {
-                let begun = Self::begin(context, caller, vec![request], place).await?;
+                let begun = Self::begin(context, caller, [request], place).await?;
                 Ok(Self { turn: Some(turn), ..begun })
             }
-            Err(refused) => Self::refused(caller, 1, &refused),
+            Err(refused) => Self::refused(caller, [()], &refused),
         }
     }
 

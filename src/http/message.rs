@@ -43,10 +43,15 @@ pub fn role(fields: &Fields<'_>) -> Result<Role, ApiError> {
     })
 }
 
-/// A string, or text parts joined by line breaks.
+/// What a message says.
 pub fn content(fields: &Fields<'_>) -> Result<Option<String>, ApiError> {
-    let path = fields.path("content");
-    let parts = match fields.get("content") {
+    text(fields, "content")
+}
+
+/// A string, or text parts joined by line breaks.
+pub fn text(fields: &Fields<'_>, name: &str) -> Result<Option<String>, ApiError> {
+    let path = fields.path(name);
+    let parts = match fields.get(name) {
         None => return Ok(None),
         Some(Value::String(text)) => return Ok(Some(text.clone())),
         Some(Value::Array(parts)) => parts,

@@ -99,6 +99,11 @@ impl Job {
         self.request.input == Input::Nothing
     }
 
+    /// About how much memory its request takes, in bytes.
+    pub fn size(&self) -> usize {
+        self.request.size()
+    }
+
     /// Whether it has no certain place yet.
     pub fn held(&self) -> bool {
         self.admit.is_some()

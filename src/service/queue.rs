@@ -33,6 +33,11 @@ impl Queue {
         self.jobs.is_empty()
     }
 
+    /// About how much memory the requests take, in bytes.
+    pub fn size(&self) -> usize {
+        self.jobs.iter().map(Job::size).sum()
+    }
+
     pub fn push(&mut self, job: Job) {
         self.jobs.push_back(job);
     }

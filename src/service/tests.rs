@@ -117,6 +117,29 @@ fn a_request_submitted_while_loading_is_held_and_answered() {
 }
 
 #[test]
+fn waiting_requests_together_hold_as_much_text_as_one_may() {
+    run(async {
+        let stage = stage("", |settings| settings.limits.body_bytes = 10_000);
+        let long = || ask(&"wait for cancel ".repeat(500), 1000);
+        // Alone it runs, however long; a second does not fit beside it, a short one does.
+        let mut running = stage.service.submit(ask(&"wait for cancel ".repeat(1000), 1000)).await.unwrap();
+        assert!(matches!(running.next().await, Some(Event::Started(_))));
+        let refused = stage.service.submit(long()).await.unwrap_err();
+        assert_eq!((refused.failure.fault, refused.position), (Fault::Busy, Some(2)));
+        assert!(refused.failure.detail.contains("16000 bytes"), "{refused:?}");
+        drop(running);
+        stage.service.wait_for(|s| !s.running).await;
+        let mut running = stage.service.submit(long()).await.unwrap();
+        assert!(matches!(running.next().await, Some(Event::Started(_))));
+        let short = stage.service.submit(ask("hello", 5)).await.unwrap();
+        assert_eq!(stage.service.submit(long()).await.unwrap_err().position, Some(3));
+        drop(running);
+        assert_whole(&read(short).await, 5);
+        stage.finish().await;
+    });
+}
+
+#[test]
 fn an_answer_survives_workers_that_die_every_tenth_token() {
     run(async {
         let stage = stage("die-every-10", |_| {});

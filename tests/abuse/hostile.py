@@ -11,7 +11,7 @@ import time
 STRANGER = "127.66.0.1"
 CHAT = "/v1/chat/completions"
 # The default of limits.body_bytes.
-BODY_BYTES = 8 << 20
+BODY_BYTES = 3 << 20
 GONE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError, TimeoutError)
 
 
@@ -190,6 +190,31 @@ def large_bodies(target, seconds):
     return f"{count} bodies of 100 MB refused"
 
 
+def large_conversations(target, seconds):
+    """As long as is taken, in one message and in many, one answer or several; eight at a time."""
+    words = "The coyote looked at the moon again. " * (BODY_BYTES // 40)
+    turns = [{"role": role, "content": words[:2000]} for _ in range(700) for role in ("user", "assistant")]
+    asked = [
+        target.chat(messages=messages, n=n)
+        for messages in ([{"role": "user", "content": words}], turns + turns[:1])
+        for n in (1, 4)
+    ]
+    end, count = time.monotonic() + seconds, collections.Counter()
+    while time.monotonic() < end:
+        senders = [target.connect() for _ in range(8)]
+        for number, s in enumerate(senders):
+            try:
+                s.sendall(asked[number % 4])
+            except GONE:
+                pass
+        for s in senders:
+            found = statuses(rest(s))
+            expect(found, ([200], [400], [429], []), "a large conversation")
+            count.update(found)
+            s.close()
+    return f"large conversations: {dict(count)}"
+
+
 def wrong_json(target, seconds):
     deep = b"[" * 10_000 + b"]" * 10_000
     question = json.dumps(target.question).encode()
@@ -348,6 +373,7 @@ KINDS = [
     bodies_that_do_not_come,
     slow_readers,
     large_bodies,
+    large_conversations,
     wrong_json,
     half_closed,
     cut_anywhere,

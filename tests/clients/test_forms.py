@@ -145,6 +145,25 @@ def test_a_named_tool_is_called_and_streamed_in_pieces(client):
     jsonschema.validate(json.loads(arguments), WEATHER)
 
 
+def test_responses_call_tools_and_go_on_with_what_they_gave(client):
+    asked = [{"role": "user", "content": "How is the weather in Rome?"}]
+    tools = [{"type": "function", "strict": True} | tool["function"] for tool in TOOLS]
+    named = {"type": "function", "name": "weather"}
+    options = {"model": "any", "tools": tools, "temperature": 1, "extra_body": {"seed": 3}}
+    reply = client.responses.create(input=asked, tool_choice=named, **options)
+    (call,) = reply.output
+    assert (call.type, call.name, call.status, reply.status) == ("function_call", "weather", "completed", "completed")
+    jsonschema.validate(json.loads(call.arguments), WEATHER)
+    # The official package puts the stream together again.
+    with client.responses.stream(input=asked, tool_choice=named, **options) as stream:
+        pieces = [event.delta for event in stream if event.type == "response.function_call_arguments.delta"]
+        (streamed,) = stream.get_final_response().output
+    assert "".join(pieces) == streamed.arguments == call.arguments and len(pieces) > 2
+    given = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    after = client.responses.create(input=[*asked, call, given], tool_choice="none", max_output_tokens=20, **options)
+    assert after.output_text and [item.type for item in after.output] == ["message"]
+
+
 def test_a_conversation_goes_on_after_a_call(client):
     messages = [
         {"role": "user", "content": "How is the weather in Rome?"},

@@ -46,7 +46,7 @@ pub async fn answer(
     }
     let choices = match continues && context.resident.begun() {
         true => Choices::turn(context, caller, request).await?,
-        false => Choices::submit(context, caller, vec![request]).await?,
+        false => Choices::submit(context, caller, [request]).await?,
     };
     let model = names::told(context, asked.as_deref());
     let lines = Lines { form, model, arrived, load: arrived.elapsed(), calls: Delta::default() };
@@ -71,7 +71,7 @@ async fn load(
     let there = names::all(context).iter().find(|known| wanted(known)).is_some_and(|known| known.loaded);
     let done = there && request.keep_alive.is_none() && context.service.status().ready;
     if !done {
-        answer::collect_one(Choices::submit(context, caller, vec![request]).await?).await?;
+        answer::collect_one(Choices::submit(context, caller, [request]).await?).await?;
     }
     let model = names::told(context, model.as_deref());
     let end = if gone { End::UNLOADED } else { End::LOADED };

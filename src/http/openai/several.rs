@@ -1,5 +1,7 @@
 //! Several answers to one request: `n`.
 
+use std::iter::repeat_n;
+
 use crate::chat::{Request, Usage};
 use crate::config::Limits;
 use crate::http::error::ApiError;
@@ -35,15 +37,12 @@ pub fn bound(name: &str, count: usize, limits: &Limits) -> Result<(), ApiError> 
 
 /// `n` requests that differ in their seeds; the first has the request's own. The same request
 /// gives the same seeds.
-pub fn spread(request: Request, n: usize) -> Vec<Request> {
+pub fn spread(request: Request, n: usize) -> impl Iterator<Item = Request> + Send {
     let seed = request.sampling.seed.unwrap_or_else(chance::bits);
-    let seeds = (0..n as u64).map(|index| seed.wrapping_add(index.wrapping_mul(STEP)));
-    let with = |seed| {
-        let mut request = request.clone();
-        request.sampling.seed = Some(seed);
+    repeat_n(request, n).zip(0..).map(move |(mut request, index): (Request, u64)| {
+        request.sampling.seed = Some(seed.wrapping_add(index.wrapping_mul(STEP)));
         request
-    };
-    seeds.map(with).collect()
+    })
 }
 
 /// The usage of answers of which every `n` in a row have a prompt in common: it counts once.
@@ -67,8 +66,7 @@ mod tests {
     fn seeds_differ_and_are_the_same_again() {
         let mut request = Request::new(Input::Raw(String::new()));
         request.sampling.seed = Some(7);
-        let seeds =
-            |n| spread(request.clone(), n).iter().map(|r| r.sampling.seed.unwrap()).collect::<Vec<_>>();
+        let seeds = |n| spread(request.clone(), n).map(|r| r.sampling.seed.unwrap()).collect::<Vec<_>>();
         let three = seeds(3);
         assert_eq!((three[0], &three[..2]), (7, &seeds(2)[..]));
         assert!(three[1] != three[0] && three[2] != three[1] && three[2] != three[0]);

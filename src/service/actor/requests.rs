@@ -19,12 +19,9 @@ impl<H: Hands> Actor<H> {
             self.status.counters.refused += 1;
             return job.refuse(Refused::stopping());
         }
-        let ahead = self.queue.len() + self.aside.len() + usize::from(self.running.is_some());
-        if ahead > self.parts.settings.borrow().limits.queue {
+        if let Some(refused) = self.crowded(&job) {
             self.status.counters.refused += 1;
-            let failure = Failure::new(Fault::Busy, format!("{ahead} requests are at hand"));
-            let (retry_after, position) = (self.estimate.place(), Some(ahead + 1));
-            return job.refuse(Refused { failure, retry_after, position });
+            return job.refuse(refused);
         }
         if self.parts.machine.serving().is_some() {
             job.admit();
@@ -33,13 +30,37 @@ impl<H: Hands> Actor<H> {
                 Some(hold) => job.hold = hold,
                 None => {
                     self.status.counters.refused += 1;
-                    return job.refuse(Refused { position: Some(ahead + 1), ..self.not_ready() });
+                    return job.refuse(Refused { position: Some(self.ahead() + 1), ..self.not_ready() });
                 }
             }
             self.status.counters.held += 1;
         }
         self.status.counters.requests += 1;
         self.queue.push(job);
+    }
+
+    /// How many requests a new one would wait for.
+    fn ahead(&self) -> usize {
+        self.queue.len() + self.aside.len() + usize::from(self.running.is_some())
+    }
+
+    /// Why there is no place for another request. Together they may hold as much as one may.
+    fn crowded(&self, job: &Job) -> Option<Refused> {
+        let limits = &self.parts.settings.borrow().limits;
+        let ahead = self.ahead();
+        let begun: usize = self.running.iter().chain(&self.aside).map(|run| run.job.size()).sum();
+        let held = self.queue.size() + begun;
+        let detail = if ahead > limits.queue {
+            format!("{ahead} requests are at hand")
+        } else if ahead > 0 && held + job.size() > limits.body_bytes {
+            format!(
+                "the {ahead} requests at hand are {held} bytes long, and this one does not fit beside them"
+            )
+        } else {
+            return None;
+        };
+        let failure = Failure::new(Fault::Busy, detail);
+        Some(Refused { failure, retry_after: self.estimate.place(), position: Some(ahead + 1) })
     }
 
     /// Until when a new request waits for a worker; `None`: it is not worth it.

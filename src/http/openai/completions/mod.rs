@@ -44,7 +44,7 @@ pub async fn complete(
     let logprobs = prompts.first().is_some_and(|request| request.logprobs.is_some());
     let count = prompts.len().saturating_mul(n);
     several::bound(if prompts.len() > 1 { "prompt" } else { "n" }, count, &limits)?;
-    let requests = prompts.into_iter().flat_map(|request| several::spread(request, n)).collect();
+    let requests = prompts.into_iter().flat_map(move |request| several::spread(request, n));
     let choices = Choices::submit(context, caller, requests).await?;
     let head = head(context, model.as_deref(), "cmpl", "text_completion");
     if stream {

@@ -1,11 +1,11 @@
 //! The events of a streamed answer, in their official order: the response, its reasoning where
-//! there is any, its message, the response again.
+//! there is any, its message, its calls, the response again.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::reply::{Reply, status, text_part, thought_part};
-use crate::chat::{Delta, Done, Token};
+use crate::chat::{CallPiece, Delta, Done, Token};
 use crate::http::answer::Script;
 use crate::http::error::ApiError;
 use crate::http::fields::set;
@@ -17,6 +17,7 @@ enum Open {
     Nothing,
     Reasoning,
     Message,
+    Call,
 }
 
 /// Writes the events.
@@ -25,6 +26,8 @@ pub struct Events {
     /// Of the next event.
     number: u64,
     open: Open,
+    /// How many items were begun.
+    items: u32,
     /// All that was said so far.
     said: Delta,
     /// Not sent so far.
@@ -33,7 +36,7 @@ pub struct Events {
 
 impl Events {
     pub fn new(reply: Reply) -> Self {
-        Self { reply, number: 0, open: Open::Nothing, said: Delta::default(), out: Vec::new() }
+        Self { reply, number: 0, open: Open::Nothing, items: 0, said: Delta::default(), out: Vec::new() }
     }
 
     fn event(&mut self, kind: &str, mut body: Value) {
@@ -48,58 +51,73 @@ impl Events {
         (!out.is_empty()).then(|| out.into())
     }
 
-    /// Reasoning comes first, if at all.
-    fn place(&self) -> (&str, u32) {
+    /// The open item's id.
+    fn item(&self) -> String {
         match self.open {
-            Open::Reasoning => (&self.reply.reasoning, 0),
-            _ => (&self.reply.message, u32::from(!self.said.reasoning.is_empty())),
+            Open::Reasoning => self.reply.reasoning.clone(),
+            Open::Call => self.reply.call_item(self.said.calls.last().map_or(0, |call| call.index)),
+            Open::Message | Open::Nothing => self.reply.message.clone(),
         }
+    }
+
+    fn about(&mut self, kind: &str, mut body: Value) {
+        set(&mut body, "output_index", self.items.saturating_sub(1));
+        self.event(kind, body);
     }
 
     /// An event about the open item's only part.
     fn about_part(&mut self, kind: &str, key: &str, value: Value) {
-        let (item, index) = self.place();
-        let mut body = json!({"item_id": item, "output_index": index, "content_index": 0, key: value});
+        let mut body = json!({"item_id": self.item(), "content_index": 0, key: value});
         // The schema wants it, of messages' text only.
         if kind.starts_with("response.output_text") {
             set(&mut body, "logprobs", json!([]));
         }
-        self.event(kind, body);
-    }
-
-    fn about_item(&mut self, kind: &str, item: Value) {
-        let (_, index) = self.place();
-        self.event(kind, json!({"output_index": index, "item": item}));
+        self.about(kind, body);
     }
 
     fn begin_item(&mut self, open: Open) {
         self.open = open;
-        let (item, part) = match open {
-            Open::Reasoning => (self.reply.thought("", "in_progress"), thought_part("")),
-            _ => (self.reply.said(None, "in_progress"), text_part("")),
+        self.items += 1;
+        let (item, part) = match (open, self.said.calls.last()) {
+            (Open::Reasoning, _) => (self.reply.thought("", "in_progress"), Some(thought_part(""))),
+            (Open::Call, Some(call)) => (self.reply.call(call, "in_progress"), None),
+            _ => (self.reply.said(None, "in_progress"), Some(text_part(""))),
         };
-        self.about_item("response.output_item.added", item);
-        self.about_part("response.content_part.added", "part", part);
+        self.about("response.output_item.added", json!({"item": item}));
+        if let Some(part) = part {
+            self.about_part("response.content_part.added", "part", part);
+        }
     }
 
     fn end_item(&mut self, status: &str) {
-        let (kind, text, part, item) = match self.open {
-            Open::Nothing => return,
-            Open::Reasoning => {
+        let item = match (self.open, self.said.calls.last()) {
+            (Open::Nothing, _) => return,
+            (Open::Reasoning, _) => {
                 let text = self.said.reasoning.clone();
-                let (part, item) = (thought_part(&text), self.reply.thought(&text, "completed"));
-                ("response.reasoning_text.done", text, part, item)
+                let item = self.reply.thought(&text, "completed");
+                self.end_part("response.reasoning_text.done", thought_part(&text), text);
+                item
             }
-            Open::Message => {
+            (Open::Call, Some(call)) => {
+                let item = self.reply.call(call, status);
+                let body = json!({"item_id": self.item(), "name": call.name, "arguments": call.arguments});
+                self.about("response.function_call_arguments.done", body);
+                item
+            }
+            _ => {
                 let text = self.said.content.clone();
-                let (part, item) = (text_part(&text), self.reply.said(Some(&text), status));
-                ("response.output_text.done", text, part, item)
+                let item = self.reply.said(Some(&text), status);
+                self.end_part("response.output_text.done", text_part(&text), text);
+                item
             }
         };
+        self.about("response.output_item.done", json!({"item": item}));
+        self.open = Open::Nothing;
+    }
+
+    fn end_part(&mut self, kind: &str, part: Value, text: String) {
         self.about_part(kind, "text", text.into());
         self.about_part("response.content_part.done", "part", part);
-        self.about_item("response.output_item.done", item);
-        self.open = Open::Nothing;
     }
 
     fn say(&mut self, delta: Delta) {
@@ -117,6 +135,26 @@ impl Events {
             }
             self.said.content.push_str(&delta.content);
             self.about_part("response.output_text.delta", "delta", delta.content.into());
+        }
+        delta.calls.into_iter().for_each(|piece| self.call(piece));
+    }
+
+    fn call(&mut self, piece: CallPiece) {
+        let arguments = piece.arguments.clone();
+        let first = self.said.calls.last().is_none_or(|call| call.index != piece.index);
+        if first {
+            self.end_item("completed");
+            // Arguments come as pieces, the first ones too.
+            let call = CallPiece { arguments: String::new(), ..piece };
+            self.said.calls.push(call);
+            self.begin_item(Open::Call);
+        }
+        if let Some(call) = self.said.calls.last_mut() {
+            call.arguments.push_str(&arguments);
+        }
+        if !arguments.is_empty() {
+            let body = json!({"item_id": self.item(), "delta": arguments});
+            self.about("response.function_call_arguments.delta", body);
         }
     }
 }
@@ -140,8 +178,8 @@ impl Script for Events {
         self.say(std::mem::take(&mut done.tail));
         let response = self.reply.ended(&self.said, &done);
         let status = status(done.finish);
-        // There is always a message, though it may be empty.
-        if self.open != Open::Message {
+        // There is always something, though it may be an empty message.
+        if self.said.calls.is_empty() && self.open != Open::Message {
             self.end_item("completed");
             self.begin_item(Open::Message);
         }

@@ -35,7 +35,7 @@ pub async fn create(context: &Context, caller: &Caller, body: Bytes) -> Result<R
     // The answer tells what was in force.
     let request = caller.adorn(request);
     let (sampling, model) = (request.sampling.clone(), request.model.clone());
-    let choices = Choices::submit(context, caller, vec![request]).await?;
+    let choices = Choices::submit(context, caller, [request]).await?;
     let model = names::told(context, model.as_deref());
     let reply = Reply::new(model, told, &sampling);
     if stream {

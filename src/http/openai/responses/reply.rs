@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::request::Told;
-use crate::chat::{Delta, Done, Finish, Sampling, Usage};
+use crate::chat::{CallPiece, Delta, Done, Finish, Sampling, Usage};
 use crate::http::error::ApiError;
 use crate::http::fields::set;
 use crate::http::unix_time;
@@ -16,12 +16,15 @@ pub struct Reply {
     /// Of the message and of the reasoning before it.
     pub message: String,
     pub reasoning: String,
+    /// What the ids of calls have in common.
+    calls: String,
 }
 
 impl Reply {
     /// An answer of `model` that begins now.
     pub fn new(model: String, told: Told, sampling: &Sampling) -> Self {
-        let id = |kind: &str| format!("{kind}_{:016x}{:016x}", chance::bits(), chance::bits());
+        let random = || format!("{:016x}{:016x}", chance::bits(), chance::bits());
+        let id = |kind: &str| format!("{kind}_{}", random());
         let base = json!({
             "id": id("resp"),
             "object": "response",
@@ -36,7 +39,7 @@ impl Reply {
             "metadata": told.metadata,
             "model": model,
             "output": [],
-            "parallel_tool_calls": true,
+            "parallel_tool_calls": !told.tools.single,
             "previous_response_id": null,
             "prompt_cache_key": null,
             "reasoning": {"effort": told.effort, "summary": null},
@@ -44,9 +47,9 @@ impl Reply {
             "service_tier": "default",
             "store": false,
             "temperature": sampling.temperature.map(decimal),
-            "text": {"format": {"type": "text"}},
-            "tool_choice": "auto",
-            "tools": [],
+            "text": {"format": told.format.clone().unwrap_or_else(|| json!({"type": "text"}))},
+            "tool_choice": told.choice(),
+            "tools": told.functions(),
             "top_logprobs": 0,
             "top_p": sampling.top_p.map(decimal),
             // The oldest turns go where there are too many.
@@ -54,7 +57,7 @@ impl Reply {
             "usage": null,
             "user": told.user,
         });
-        Self { base, message: id("msg"), reasoning: id("rs") }
+        Self { base, message: id("msg"), reasoning: id("rs"), calls: random() }
     }
 
     /// As it is before anything is said.
@@ -70,7 +73,11 @@ impl Reply {
         if !said.reasoning.is_empty() {
             output.push(self.thought(&said.reasoning, "completed"));
         }
-        output.push(self.said(Some(&said.content), status));
+        // There is always something, though it may be an empty message.
+        if !said.content.is_empty() || said.calls.is_empty() {
+            output.push(self.said(Some(&said.content), status));
+        }
+        output.extend(said.calls.iter().map(|call| self.call(call, status)));
         if done.finish == Finish::Length {
             set(&mut reply, "incomplete_details", json!({"reason": "max_output_tokens"}));
         }
@@ -92,6 +99,19 @@ impl Reply {
     pub fn said(&self, text: Option<&str>, status: &str) -> Value {
         let content: Vec<Value> = text.map(text_part).into_iter().collect();
         json!({"id": self.message, "type": "message", "status": status, "role": "assistant", "content": content})
+    }
+
+    /// A call of a function.
+    pub fn call(&self, call: &CallPiece, status: &str) -> Value {
+        json!({
+            "id": self.call_item(call.index), "type": "function_call", "status": status, "name": call.name,
+            "arguments": call.arguments, "call_id": format!("call_{}_{}", self.calls, call.index),
+        })
+    }
+
+    /// The id of its item.
+    pub fn call_item(&self, index: u32) -> String {
+        format!("fc_{}_{index}", self.calls)
     }
 
     /// The reasoning.

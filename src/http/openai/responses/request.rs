@@ -1,12 +1,12 @@
 //! A request of the Responses interface in the common language.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::chat::{Input, Limits, Message, Request, Role, Think};
+use crate::chat::{Input, Limits, Message, Request, Role, Think, ToolCall, ToolChoice, Tools};
 use crate::http::error::ApiError;
 use crate::http::fields::{self, Fields, missing, unsupported, wrong_type, wrong_value};
 use crate::http::form;
-use crate::http::message::{content, role};
+use crate::http::message::{self, content, role};
 use crate::http::openai::request::{model, sampling, think, tokens};
 
 /// A parsed request.
@@ -27,6 +27,32 @@ pub struct Told {
     pub metadata: Map<String, Value>,
     pub effort: Option<String>,
     pub user: Option<String>,
+    /// The answer's form, unless it is text.
+    pub format: Option<Value>,
+    pub tools: Tools,
+}
+
+impl Told {
+    /// The functions that may be called.
+    pub fn functions(&self) -> Value {
+        let function = |tool: &crate::chat::Tool| {
+            json!({
+                "type": "function", "name": tool.name, "description": tool.description,
+                "parameters": tool.parameters, "strict": true,
+            })
+        };
+        self.tools.list.iter().map(function).collect()
+    }
+
+    /// Whether one is.
+    pub fn choice(&self) -> Value {
+        match &self.tools.choice {
+            ToolChoice::Auto => "auto".into(),
+            ToolChoice::None => "none".into(),
+            ToolChoice::Required => "required".into(),
+            ToolChoice::Named(name) => json!({"type": "function", "name": name}),
+        }
+    }
 }
 
 /// Parses a body. At most `messages` items of input are taken.
@@ -40,6 +66,7 @@ pub fn parse(body: &[u8], messages: usize) -> Result<Asked, ApiError> {
     refuse_unsupported(&fields)?;
     let owned = |name| fields.text(name).map(|text| text.map(str::to_owned));
     let (reasoning, text) = (fields.object("reasoning")?, fields.object("text")?);
+    let format = text.as_ref().map_or(Ok(None), |text| text.object("format"))?;
     let effort = reasoning.as_ref().map_or(Ok(None), |reasoning| reasoning.text("effort"))?;
     let told = Told {
         instructions: owned("instructions")?,
@@ -47,19 +74,26 @@ pub fn parse(body: &[u8], messages: usize) -> Result<Asked, ApiError> {
         metadata: fields.typed("metadata", "an object", Value::as_object)?.cloned().unwrap_or_default(),
         effort: effort.map(str::to_owned),
         user: owned("user")?,
+        format: text.as_ref().and_then(|text| text.get("format")).cloned(),
+        tools: form::tools(&fields)?,
     };
     let instructions = told.instructions.iter().map(|text| Message::text(Role::System, text.as_str()));
     let input: Vec<Message> = instructions.chain(input(&fields, messages)?).collect();
     let stream = fields.flag("stream")?.unwrap_or(false);
     let request = Request {
         sampling: sampling(&fields)?,
-        limits: Limits { max_tokens: told.max_output_tokens, ..Limits::default() },
+        limits: Limits {
+            max_tokens: told.max_output_tokens,
+            deadline_ms: form::deadline(&fields)?,
+            ..Limits::default()
+        },
         think: match effort {
             None => think(&fields)?,
             Some("none") => Think::Off,
             Some(_) => Think::On,
         },
-        format: form::format(text.as_ref().map_or(Ok(None), |text| text.object("format"))?.as_ref(), false)?,
+        format: form::format(format.as_ref(), false)?,
+        tools: told.tools.clone(),
         buffered: !stream,
         ..Request::new(Input::Chat(input))
     };
@@ -82,13 +116,6 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
     if fields.get("prompt").is_some() {
         return Err(unsupported("prompt", "names a stored prompt, but this server keeps none"));
     }
-    if fields.list("tools")?.is_some_and(|tools| !tools.is_empty()) {
-        return Err(unsupported("tools", "names tools, but this server offers none to the model"));
-    }
-    let choice = fields.get("tool_choice");
-    if choice.is_some_and(|choice| !matches!(choice.as_str(), Some("none" | "auto"))) {
-        return Err(unsupported("tool_choice", "asks for a tool, but only 'none' and 'auto' are possible"));
-    }
     if fields.integer("top_logprobs", 0..=20)?.is_some_and(|top| top > 0) {
         return Err(unsupported(
             "top_logprobs",
@@ -98,7 +125,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// A string, or items of which only messages mean something here.
+/// A string, or items: messages, calls of functions and what those gave.
 fn input(fields: &Fields<'_>, most: usize) -> Result<Vec<Message>, ApiError> {
     let items = match fields.get("input").ok_or_else(|| missing("input"))? {
         Value::String(text) => return Ok(vec![Message::text(Role::User, text.as_str())]),
@@ -112,29 +139,51 @@ fn input(fields: &Fields<'_>, most: usize) -> Result<Vec<Message>, ApiError> {
         let count = items.len();
         return Err(wrong_value("input", format_args!("has {count} items, at most {most} are taken")));
     }
-    let each = items
-        .iter()
-        .enumerate()
-        .map(|(index, item)| read(&Fields::nested(item, &format!("input[{index}]"))?));
-    let messages: Vec<Message> = each.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    let mut messages = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        add(&mut messages, &Fields::nested(item, &format!("input[{index}]"))?)?;
+    }
     if messages.is_empty() {
         return Err(wrong_value("input", "has no message"));
     }
     Ok(messages)
 }
 
-fn read(item: &Fields<'_>) -> Result<Option<Message>, ApiError> {
+/// Adds what an item says.
+fn add(messages: &mut Vec<Message>, item: &Fields<'_>) -> Result<(), ApiError> {
+    let needed = |name: &str| item.text(name)?.map(str::to_owned).ok_or_else(|| missing(&item.path(name)));
     match item.text("type")? {
         None | Some("message") => {
             let text = content(item)?.ok_or_else(|| missing(&item.path("content")))?;
-            Ok(Some(Message::text(role(item)?, text)))
+            messages.push(Message::text(role(item)?, text));
+        }
+        Some("function_call") => {
+            let arguments = needed("arguments")?;
+            let call = ToolCall { id: needed("call_id")?, name: needed("name")?, arguments };
+            // What the model said and called in one turn is one message.
+            match messages.last_mut().filter(|message| message.role == Role::Assistant) {
+                Some(message) => message.tool_calls.push(call),
+                None => {
+                    let message = Message::text(Role::Assistant, "");
+                    messages.push(Message { tool_calls: vec![call], ..message });
+                }
+            }
+        }
+        Some("function_call_output") => {
+            let output = message::text(item, "output")?.ok_or_else(|| missing(&item.path("output")))?;
+            let message = Message::text(Role::Tool, output);
+            messages.push(Message { tool_call_id: Some(needed("call_id")?), ..message });
         }
         // Clients send it back; it is not part of what was said.
-        Some("reasoning") => Ok(None),
+        Some("reasoning") => {}
         Some(other) => {
             let shown: String = other.chars().take(40).collect();
-            let what = format_args!("is '{shown}', but only messages are understood");
-            Err(unsupported(&item.path("type"), what))
+            let known = "'message', 'function_call', 'function_call_output' and 'reasoning'";
+            return Err(unsupported(
+                &item.path("type"),
+                format_args!("is '{shown}', but only {known} are understood"),
+            ));
         }
     }
+    Ok(())
 }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::events::Events;
 use super::reply::Reply;
-use super::request;
-use crate::chat::{Delta, Done, Finish, Input, Role, Sampling, Think, Token};
+use super::request::{self, Asked};
+use crate::chat::{CallPiece, Delta, Done, Finish, Input, Role, Sampling, Think, Token};
 use crate::config::Seconds;
 use crate::http::answer::Script;
 use crate::http::error::ApiError;
@@ -26,7 +26,7 @@ fn ask(extra: Value) -> Value {
     body
 }
 
-fn parsed(extra: Value) -> Result<request::Asked, ApiError> {
+fn parsed(extra: Value) -> Result<Asked, ApiError> {
     request::parse(ask(extra).to_string().as_bytes(), 4)
 }
 
@@ -84,6 +84,38 @@ fn input_is_a_string_or_items() {
 }
 
 #[test]
+fn calls_and_what_they_gave_are_part_of_the_conversation() {
+    let asked = parsed(json!({
+        "input": [
+            {"role": "user", "content": "How is the weather in Rome and Oslo?"},
+            {"role": "assistant", "content": "I look."},
+            {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": "{\"city\": \"Rome\"}"},
+            {"type": "function_call", "call_id": "c2", "name": "weather", "arguments": "{}", "id": "fc_1", "status": "completed"},
+        ],
+        "tools": [{"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": true}],
+        "tool_choice": {"type": "function", "name": "weather"}, "parallel_tool_calls": false, "deadline_ms": 900,
+    }));
+    let Asked { request, told, .. } = asked.unwrap();
+    assert_eq!(request.limits.deadline_ms, Some(900));
+    assert!(request.tools.single && request.tools.list[0].name == "weather");
+    let Input::Chat(messages) = request.input else { unreachable!() };
+    assert_eq!(messages.len(), 2);
+    let calls: Vec<_> =
+        messages[1].tool_calls.iter().map(|call| (call.id.as_str(), call.arguments.as_str())).collect();
+    assert_eq!(calls, [("c1", "{\"city\": \"Rome\"}"), ("c2", "{}")]);
+    assert_eq!(told.choice(), json!({"type": "function", "name": "weather"}));
+
+    let given = parsed(json!({"input": [
+        {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "sunny"}]},
+    ]}));
+    let Input::Chat(messages) = given.unwrap().request.input else { unreachable!() };
+    assert_eq!((messages[0].role, messages[0].tool_calls.len()), (Role::Assistant, 1));
+    assert_eq!((messages[1].role, messages[1].content.as_str()), (Role::Tool, "sunny"));
+    assert_eq!(messages[1].tool_call_id.as_deref(), Some("c1"));
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     let items: Vec<Value> = (0..5).map(|_| json!({"role": "user", "content": "x"})).collect();
     for (extra, param) in [
@@ -92,7 +124,10 @@ fn what_is_wrong_is_named() {
         (json!({"input": 7}), "input"),
         (json!({"input": items}), "input"),
         (json!({"input": [{"type": "reasoning"}]}), "input"),
-        (json!({"input": [{"type": "function_call"}]}), "input[0].type"),
+        (json!({"input": [{"type": "function_call"}]}), "input[0].arguments"),
+        (json!({"input": [{"type": "function_call_output", "output": "x"}]}), "input[0].call_id"),
+        (json!({"input": [{"type": "function_call_output", "call_id": "c"}]}), "input[0].output"),
+        (json!({"input": [{"type": "computer_call"}]}), "input[0].type"),
         (
             json!({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}),
             "input[0].content[0].type",
@@ -100,7 +135,10 @@ fn what_is_wrong_is_named() {
         (json!({"previous_response_id": "resp_1"}), "previous_response_id"),
         (json!({"conversation": "conv_1"}), "conversation"),
         (json!({"background": true}), "background"),
-        (json!({"tools": [{"type": "function"}]}), "tools"),
+        (json!({"tools": [{"type": "function"}]}), "tools[0].name"),
+        (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
+        (json!({"tool_choice": "required"}), "tool_choice"),
+        (json!({"deadline_ms": 0}), "deadline_ms"),
         (json!({"text": {"format": {"type": "grammar"}}}), "text.format.type"),
         (json!({"text": {"format": {"type": "json_schema"}}}), "text.format.schema"),
         (json!({"max_output_tokens": 0}), "max_output_tokens"),
@@ -209,4 +247,56 @@ fn reasoning_is_an_item_before_the_message() {
         all.iter().find(|e| e["type"] == format!("response.{kind}")).unwrap()["output_index"].clone()
     };
     assert_eq!((index("reasoning_text.done"), index("output_text.done")), (json!(0), json!(1)));
+}
+
+#[test]
+fn calls_are_items_after_the_message() {
+    let piece = |index, name: Option<&str>, arguments: &str| CallPiece {
+        index,
+        name: name.map(str::to_owned),
+        arguments: arguments.into(),
+    };
+    let pieces = [
+        Delta { content: "I look.".into(), ..Delta::default() },
+        Delta { calls: vec![piece(0, Some("weather"), "")], ..Delta::default() },
+        Delta { calls: vec![piece(0, None, "{\"city\":"), piece(0, None, "\"Rome\"}")], ..Delta::default() },
+        Delta { calls: vec![piece(1, Some("time"), "{}")], ..Delta::default() },
+    ];
+    let mut whole = Delta::default();
+    let mut script = Events::new(Reply::new("m".into(), request::Told::default(), &Sampling::default()));
+    let mut text = Vec::from(script.begin().unwrap());
+    for (index, delta) in (0..).zip(pieces) {
+        whole.append(delta.clone());
+        text.extend(script.token(0, Token { index, id: 0, delta, logprobs: None }).unwrap());
+    }
+    let (tail, usage, timings) = Default::default();
+    let done = Done { finish: Finish::ToolCalls, tail, usage, timings, logprobs: None };
+    text.extend(script.end(0, done.clone()).unwrap());
+    let all = events(std::str::from_utf8(&text).unwrap());
+    let call = [
+        "output_item.added",
+        "function_call_arguments.delta",
+        "function_call_arguments.done",
+        "output_item.done",
+    ];
+    let mut order = vec!["created", "in_progress", "output_item.added", "content_part.added"];
+    order.extend(["output_text.delta", "output_text.done", "content_part.done", "output_item.done"]);
+    order.extend(call);
+    order.extend(call);
+    order.push("completed");
+    assert_eq!(kinds(&all), order);
+    let of = |kind: &str| all.iter().filter(|e| e["type"] == format!("response.{kind}")).collect::<Vec<_>>();
+    let ends = of("function_call_arguments.done");
+    assert_eq!((&ends[0]["arguments"], &ends[0]["output_index"]), (&json!("{\"city\":\"Rome\"}"), &json!(1)));
+    assert_eq!((&ends[1]["name"], &ends[1]["output_index"]), (&json!("time"), &json!(2)));
+    let items: Vec<_> = of("output_item.done").into_iter().map(|event| event["item"].clone()).collect();
+    let output = &all.last().unwrap()["response"]["output"];
+    assert_eq!(json!(items), *output);
+    assert_ne!(output[1]["call_id"], output[2]["call_id"]);
+    assert_eq!(ends[0]["item_id"], output[1]["id"]);
+    // Without a word, calls are all there is.
+    let reply = Reply::new("m".into(), request::Told::default(), &Sampling::default());
+    whole.content.clear();
+    let ended = reply.ended(&whole, &done);
+    assert_eq!((ended["output"].as_array().unwrap().len(), &ended["output"][1]["name"]), (2, &json!("time")));
 }
