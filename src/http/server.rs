@@ -50,7 +50,11 @@ impl Server {
     /// # Errors
     /// [`Fault::Config`], naming the address that cannot be had.
     pub async fn bind(addresses: &[SocketAddr], limits: Limits) -> Result<Self> {
-        let mut kept = sockets::inherited();
+        let configured =
+            |kept: &Inherited| kept.listener.local_addr().is_ok_and(|at| addresses.contains(&at));
+        let (mut kept, stale): (Vec<_>, Vec<_>) = sockets::inherited().into_iter().partition(configured);
+        // First: they may stand in the way of others.
+        stale.into_iter().for_each(sockets::give_up);
         let mut listeners = Vec::with_capacity(addresses.len());
         let mut unbound = Vec::new();
         for address in addresses {
@@ -76,8 +80,6 @@ impl Server {
         if listeners.is_empty() {
             return Err(Failure::new(Fault::Config, unbound.join("; ")));
         }
-        // No longer configured: closed here, and there.
-        kept.iter().for_each(|kept| sockets::forget(&kept.name));
         for (number, listener) in listeners.iter().enumerate() {
             sockets::keep(&format!("http-{number}"), &listener.socket);
         }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use listenfd::ListenFd;
 use rustix::net::sockopt::socket_acceptconn;
+use rustix::net::{Shutdown, shutdown};
 use sd_notify::NotifyState;
 use tracing::{debug, warn};
 
@@ -41,9 +42,13 @@ pub fn inherited() -> Vec<Inherited> {
     sockets
 }
 
-/// Has systemd close what it keeps under `name`.
-pub fn forget(name: &str) {
-    send(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)], &[]);
+/// Makes a socket's address free, and has systemd close it, too.
+pub fn give_up(socket: Inherited) {
+    // As long as systemd holds it, closing alone leaves the address taken.
+    if let Err(e) = shutdown(&socket.listener, Shutdown::Both) {
+        debug!("{:?} goes on listening: {e}", socket.name);
+    }
+    send(&[NotifyState::FdStoreRemove, NotifyState::FdName(&socket.name)], &[]);
 }
 
 /// Has systemd keep `socket` as `name`. It notices by itself what it keeps already.

@@ -134,6 +134,21 @@ fn a_socket_of_another_address_is_forgotten_and_the_address_bound() {
 }
 
 #[test]
+fn a_stale_socket_that_systemd_still_holds_does_not_keep_its_port() {
+    let directory = tempfile::tempdir().unwrap();
+    let _manager = manager(directory.path());
+    // Another address by name, but the same port of the same one: as 0.0.0.0 is of any.
+    let stale = TcpListener::bind("[::ffff:127.0.0.1]:0").unwrap();
+    let address: SocketAddr = ([127, 0, 0, 1], stale.local_addr().unwrap().port()).into();
+    let mut supervisor = Started::new(directory.path(), address, &stale, "$$");
+    let line = supervisor.wait_log("listen");
+    assert!(line.contains(&format!("listening on http://{address}")), "{line}");
+    run(async move {
+        assert_eq!(client::get(address, "/livez").await.status(), 200);
+    });
+}
+
+#[test]
 fn sockets_passed_to_another_process_are_not_taken() {
     let directory = tempfile::tempdir().unwrap();
     let manager = manager(directory.path());
