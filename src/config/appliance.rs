@@ -6,12 +6,15 @@ use serde_json::Value;
 
 use super::section::{Findings, Section};
 
-/// `[appliance]`: where the image's own programs write what the service is to tell.
+/// `[appliance]`: where the image's own programs write what the service is to tell, and where it
+/// asks them for something.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Appliance {
     /// Empty: there are none.
     pub dir: PathBuf,
+    /// Where they are asked for something. Empty: nowhere.
+    pub orders: PathBuf,
 }
 
 impl Appliance {

@@ -32,6 +32,8 @@ pub enum Need {
     Key,
     /// A key with `admin`.
     Admin,
+    /// The same, even where nobody else needs a key: what it does cannot be undone.
+    Owner,
 }
 
 /// Lets a request in, or not; with whose key, where one is asked for.
@@ -40,6 +42,9 @@ pub enum Need {
 /// 401 without a right key, 403 where it may not do this, 503 where no key can be right.
 pub fn admit(service: &Service, need: Need, headers: &HeaderMap) -> Result<Option<Key>, ApiError> {
     let access = service.settings().access;
+    if !access.locked() && need == Need::Owner {
+        return Err(no_owner());
+    }
     let open = !access.locked() || need == Need::Nothing || need == Need::Status && access.public_status();
     if open {
         return Ok(None);
@@ -61,7 +66,9 @@ pub fn admit(service: &Service, need: Need, headers: &HeaderMap) -> Result<Optio
     };
     match access.find(&KeyHash::of(&given)) {
         None => denied(Denial::WrongKey, unauthorized("Incorrect API key provided.")),
-        Some(key) if need == Need::Admin && !key.admin => denied(Denial::NotAdmin, forbidden()),
+        Some(key) if matches!(need, Need::Admin | Need::Owner) && !key.admin => {
+            denied(Denial::NotAdmin, forbidden())
+        }
         Some(key) => Ok(Some(key.clone())),
     }
 }
@@ -72,6 +79,11 @@ fn unauthorized(message: &str) -> ApiError {
 
 fn forbidden() -> ApiError {
     let message = "This API key may not do that: use one that has `admin = true` in the configuration.";
+    ApiError::invalid(message).status(StatusCode::FORBIDDEN).code("admin_key_required")
+}
+
+fn no_owner() -> ApiError {
+    let message = "Nobody may do that as long as there is no API key: configure one with `admin = true`.";
     ApiError::invalid(message).status(StatusCode::FORBIDDEN).code("admin_key_required")
 }
 

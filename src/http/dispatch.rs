@@ -15,7 +15,9 @@ use super::error::ApiError;
 use super::ollama::{self, reply::Form};
 use super::route::Route;
 use super::tally::Tally;
-use super::{Context, access, diagnostics, health, images, metrics, openai, openapi, page, vendor};
+use super::{
+    Context, access, appliance, diagnostics, health, images, metrics, openai, openapi, page, vendor,
+};
 use crate::config::Images;
 use crate::sys::chance;
 
@@ -93,6 +95,10 @@ where
         Ok(key) => caller.enter(key),
         Err(error) => return tell(error),
     }
+    // Not read into memory.
+    if route == Route::Update && method == Method::POST {
+        return appliance::update(context, request.into_body()).await.unwrap_or_else(tell);
+    }
     let tally = route.dialect(&method).map(|dialect| Tally::new(context, dialect, caller.asked()));
     let for_person = page::wanted(request.headers());
     let body = match method {
@@ -126,6 +132,8 @@ async fn act(
         Route::Incidents => Ok(health::incidents(context)),
         Route::Logs => Ok(diagnostics::logs(context)),
         Route::Diagnostics => diagnostics::diagnostics(context).await,
+        Route::Update => appliance::slots(context),
+        Route::FactoryReset => appliance::factory_reset(context, &body).await,
         Route::OpenApi => Ok(openapi::openapi()),
         Route::Metrics => Ok(metrics::metrics(context)),
         Route::Models => Ok(openai::models::list(context)),

@@ -17,6 +17,7 @@
 //! | what becomes of images | [`images`] |
 //! | what dialects have in common of messages and parameters | [`message`], [`sampling`] |
 //! | liveness, readiness, status | [`health`] |
+//! | updates and factory reset of the image | [`appliance`] |
 //! | the document of the interface | [`openapi`], openapi.json |
 //! | the page for a person | [`page`] |
 //! | the archive for who was not there | [`diagnostics`], `redact` |
@@ -27,6 +28,7 @@
 
 pub mod access;
 pub mod answer;
+pub mod appliance;
 pub mod body;
 pub mod caller;
 pub mod choices;
@@ -57,6 +59,7 @@ pub mod wire;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -82,6 +85,8 @@ pub struct Context {
     pub polled: Polled,
     /// What each key has under way.
     pub places: Places,
+    /// Whether an update is being sent.
+    pub uploading: AtomicBool,
     /// Addresses of the configuration that could not be listened on.
     unbound: Vec<String>,
 }
@@ -93,8 +98,8 @@ impl Context {
         let bodies = BodyBudget::new(service.settings().limits.body_bytes);
         let (resident, polled, unbound) = (Arc::default(), Polled::default(), unbound.to_vec());
         let sources = Sources::new(config, log);
-        let (started, places) = (unix_time(), Places::default());
-        Self { service, bodies, started, sources, resident, polled, places, unbound }
+        let (started, places, uploading) = (unix_time(), Places::default(), AtomicBool::new(false));
+        Self { service, bodies, started, sources, resident, polled, places, uploading, unbound }
     }
 
     /// What is wrong in the configuration, as far as it is known.

@@ -75,7 +75,7 @@ fn ask_for_key(operation: &mut Value, need: Need) {
         None => json!({"description": "An error"}),
     };
     set(answers, "401", answer("Unauthorized"));
-    if need == Need::Admin {
+    if matches!(need, Need::Admin | Need::Owner) {
         set(answers, "403", answer("Forbidden"));
     }
 }

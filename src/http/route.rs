@@ -16,6 +16,9 @@ pub enum Route {
     Metrics,
     Logs,
     Diagnostics,
+    /// Of the image.
+    Update,
+    FactoryReset,
     OpenApi,
     /// Of Azure's deployment, where one is named.
     Chat(Option<String>),
@@ -68,6 +71,8 @@ impl Route {
             ["v1", "incidents"] => Route::Incidents,
             ["v1", "logs"] => Route::Logs,
             ["v1", "diagnostics"] => Route::Diagnostics,
+            ["v1", "update"] => Route::Update,
+            ["v1", "factory-reset"] => Route::FactoryReset,
             ["openapi.json"] => Route::OpenApi,
             ["metrics"] => Route::Metrics,
             ["v1", "chat", "completions"] | ["chat", "completions"] => Route::Chat(None),
@@ -103,7 +108,8 @@ impl Route {
         match self {
             Route::Chat(_) | Route::Completions(_) | Route::Responses | Route::Embeddings => WRITE,
             Route::Ollama(_) | Route::Show | Route::Pull | Route::Manage | Route::Reset => WRITE,
-            Route::Root => BOTH,
+            Route::FactoryReset => WRITE,
+            Route::Root | Route::Update => BOTH,
             Route::Stop | Route::Polled => CALL,
             Route::Response => ANY,
             Route::Delete => DELETE,
@@ -118,7 +124,9 @@ impl Route {
         match self {
             Route::Live | Route::Ready | Route::OpenApi => Need::Nothing,
             Route::Root if method != Method::POST => Need::Nothing,
-            Route::Status | Route::Incidents | Route::Metrics => Need::Status,
+            Route::FactoryReset => Need::Owner,
+            Route::Update if method == Method::POST => Need::Owner,
+            Route::Status | Route::Incidents | Route::Metrics | Route::Update => Need::Status,
             Route::Logs | Route::Diagnostics => Need::Admin,
             Route::Pull | Route::Manage | Route::Delete | Route::Blob => Need::Admin,
             _ => Need::Key,
@@ -242,12 +250,16 @@ mod tests {
             "Nothing HEAD /livez",
             "Nothing HEAD /openapi.json",
             "Nothing HEAD /readyz",
+            "Owner POST /v1/factory-reset",
+            "Owner POST /v1/update",
             "Status GET /metrics",
             "Status GET /v1/incidents",
             "Status GET /v1/status",
+            "Status GET /v1/update",
             "Status HEAD /metrics",
             "Status HEAD /v1/incidents",
             "Status HEAD /v1/status",
+            "Status HEAD /v1/update",
         ];
         assert_eq!(open, expected);
     }

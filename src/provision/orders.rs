@@ -27,6 +27,11 @@ const RESET: &str = "factory-reset";
 const RESET_MODELS: &str = "factory-reset-models";
 const INSTALL: &str = "install-bundle";
 
+/// Where the service leaves them.
+pub fn place() -> PathBuf {
+    Path::new("/").join(OWN).join(ORDERS)
+}
+
 /// Carries out what is there, each once. What cannot be done is reported.
 pub fn orders<F: Firmware>(root: &SysRoot, given: Option<&Path>, keeper: &mut Keeper<F>) -> Vec<String> {
     let own = root.path(OWN);
@@ -60,7 +65,15 @@ fn carry_out<F: Firmware>(
     match order.name.as_str() {
         RESET => reset(root, given, keeper, false),
         RESET_MODELS => reset(root, given, keeper, true),
-        INSTALL => install::install(keeper, &bundle(&root.path(OWN), order.text.trim())?),
+        INSTALL => {
+            let bundle = bundle(&root.path(OWN), order.text.trim())?;
+            let done = install::install(keeper, &bundle);
+            // It is large, and of no further use, however it went.
+            if let Err(e) = std::fs::remove_file(&bundle) {
+                tracing::warn!("{}: {e}", bundle.display());
+            }
+            done
+        }
         other => Err(Failure::new(Fault::Orders, format!("there is no order {other:?}"))),
     }
 }

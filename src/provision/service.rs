@@ -1,9 +1,13 @@
 //! The service's configuration: the image's, with the user's keys in it.
 
+use std::path::Path;
+
 use toml::{Table, Value};
 
+use super::orders::ORDERS;
 use super::understand::{CLOSED, overlay};
 use crate::config::KeyHash;
+use crate::slots::TOLD;
 
 /// The user's sections that are the service's.
 const SECTIONS: [&str; 8] = ["server", "access", "model", "defaults", "limits", "resident", "lights", "log"];
@@ -20,7 +24,15 @@ pub fn configuration(base: &Table, good: &Table, key: &str) -> (Table, bool) {
     let mut config = overlay(base, &users);
     let locked =
         config.get_mut("access").and_then(Value::as_table_mut).is_some_and(|access| lock(access, key));
+    config.insert("appliance".into(), places().into());
     (config, locked)
+}
+
+/// Where the service and the image's own programs meet.
+fn places() -> Table {
+    let text = |path: &Path| Value::from(path.to_string_lossy().into_owned());
+    let told = Path::new("/").join(TOLD);
+    Table::from_iter([("dir".into(), text(&told)), ("orders".into(), text(&orders::place()))])
 }
 
 /// Adds the appliance's own key where there are others, or where nobody is to get in.
@@ -43,8 +55,6 @@ fn lock(access: &mut Table, key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::config::Config;
 
@@ -68,6 +78,7 @@ mod tests {
         );
         assert_eq!(config.recovery.state_dir, Path::new("/x"), "not the user's to set");
         assert!(!locked && !config.access.locked());
+        assert_eq!(config.appliance.orders, Path::new("/var/lib/llm8850/orders"));
         assert!(!merged("[access]\npublic_status = true\n").1);
     }
 
