@@ -57,7 +57,8 @@ pub fn understand(bytes: &[u8], imported: &Table, path: &Path) -> Understood {
     if problems.iter().any(|problem| problem.key == "wifi.password") {
         // Without its password a network would count as an open one.
         if let Some(wifi) = good.get_mut("wifi").and_then(Value::as_table_mut) {
-            ["ssid", "password"].map(|key| wifi.remove(key));
+            wifi.remove("ssid");
+            wifi.remove("password");
         }
     }
     Understood { good, problems, cleared, whole }
