@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::orders::ORDERS;
+use super::orders;
 use super::understand::{CLOSED, overlay};
 use crate::config::KeyHash;
 use crate::slots::TOLD;
