@@ -187,7 +187,7 @@ mod tests {
             ("", None),
         ] {
             let (_directory, setup) = given();
-            std::fs::write(setup.path(AUTOBOOT), text.repeat(1)).unwrap();
+            std::fs::write(setup.path(AUTOBOOT), text).unwrap();
             assert_eq!(setup.committed(), slot, "{text:?}");
             setup.commit(Slot::B).unwrap();
             assert_eq!(std::fs::metadata(setup.path(AUTOBOOT)).unwrap().len(), 512);
