@@ -26,7 +26,7 @@ fn a_configuration_can_be_checked_without_starting() {
 
 #[test]
 fn the_installed_configuration_is_right() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/overlay/etc/llm8850/config.toml");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/overlay/usr/lib/llm8850/config.toml");
     assert!(supervisor(&["--check-config", "--config", path]).status.success());
 }
 
