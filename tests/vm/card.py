@@ -61,10 +61,8 @@ class Card:
         offset, length = self.partitions()[label]
         out = self.extracts / label
         out.unlink(missing_ok=True)
-        run("qemu-img", "dd", "-f", "qcow2", "-O", "raw", f"if={self.path}", f"of={out}", "bs=1M",
-            f"skip={offset >> 20}", f"count={offset + length >> 20}")
-        # qemu-img writes out zeros: holes again, for what reads the file next.
-        run("fallocate", "--dig-holes", out)
+        run("qemu-img", "convert", "-O", "raw", "--image-opts",
+            f"driver=raw,offset={offset},size={length},file.driver=qcow2,file.file.driver=file,file.file.filename={self.path}", out)
         return out
 
     def put_back(self, label):

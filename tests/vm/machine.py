@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import os
 import pathlib
 import shutil
 import socket
@@ -18,7 +19,9 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "lights"))
 from guest import Shell  # noqa: E402
 
 MACHINE = "virt"
-PROCESSOR = ["-cpu", "cortex-a76", "-accel", "tcg", "-icount", "shift=0,sleep=on", "-smp", "1", "-m", "1024"]
+# The Pi's own processor, one of it: the machine's time is the number of instructions, so that a slow host changes nothing of
+# what happens in it, and several run beside each other.
+PROCESSOR = ["-cpu", "cortex-a76", "-accel", "tcg", "-smp", "1", "-m", "1024"]
 # The second port of the shell's device; see layer/.
 PORTS = ("shell", "reboot")
 # Of the PL061, where the device tree says that LEDs are.
@@ -69,10 +72,12 @@ class Ended(Exception):
 class Machine(Shell):
     """One appliance around one card. `power_on` and `cut` are what a plug does."""
 
-    PATIENCE = 2
+    # A busy host is slow.
+    PATIENCE = float(os.environ.get("PATIENCE", 2))
 
-    def __init__(self, directory, card, log=None):
-        self.directory, self.card, self.log = pathlib.Path(directory), card, log
+    def __init__(self, directory, card, stick, log=None, idle=True):
+        """With `log`, what is written to the card is recorded there. Without `idle` time that nothing happens in is left out."""
+        self.directory, self.card, self.stick, self.log, self.idle = pathlib.Path(directory), card, stick, log, idle
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port, self.ssh = free_port(), free_port()
         self.base = f"http://127.0.0.1:{self.port}"
@@ -127,12 +132,13 @@ class Machine(Shell):
                     "log-super-update-interval": 1, "log": {"driver": "file", "filename": str(self.log)}}
             pathlib.Path(self.log).write_bytes(b"")
         return [
-            "qemu-system-aarch64", "-M", MACHINE, *PROCESSOR, "-nodefaults", "-no-reboot", "-display", "none",
+            "qemu-system-aarch64", "-M", MACHINE, *PROCESSOR, "-icount", f"shift=0,sleep={'on' if self.idle else 'off'}", "-nodefaults", "-no-reboot", "-display", "none",
             "-action", "watchdog=reset,panic=none", "-dtb", at / "tree.dtb",
             *(["-kernel", at / "kernel", "-initrd", at / "initrd", "-append", cmdline] if start else ["-incoming", "defer"]),
             "-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console",
             "-chardev", f"socket,id=qmp,path={at / 'qmp'},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
             "-blockdev", json.dumps(disk), "-device", f"virtio-blk-pci,drive={disk['node-name']},id=disk",
+            "-drive", f"file={self.stick},format=raw,if=none,id=stick,read-only=on", "-device", "virtio-blk-pci,drive=stick",
             "-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:8000,hostfwd=tcp:127.0.0.1:{self.ssh}-:22",
             "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci",
             # The watchdog, and a function that stands for the card.
@@ -236,7 +242,8 @@ class Machine(Shell):
         try:
             return self.get(path)[0] == 200
         except (OSError, urllib.error.URLError):
-            assert self.process.poll() is None, f"the machine went off: {self.tail()}"
+            if self.process.poll() is not None:
+                raise Ended(f"the machine went off: {self.tail()}") from None
             return False
 
     def ready(self, limit=180):
@@ -244,6 +251,14 @@ class Machine(Shell):
         begun = time.monotonic()
         self.wait(lambda: self.answers("/readyz"), limit, "ready")
         return time.monotonic() - begun
+
+    def ready_at_last(self, limit=180):
+        """The same, through whatever restarts it asks for meanwhile."""
+        while True:
+            try:
+                return self.ready(limit)
+            except Ended:
+                self.restarted()
 
     def pin(self, pin):
         """Whether the pin is high: out of the device's register, past the machine's own word."""
