@@ -92,6 +92,16 @@ catalogue! {
         "Set RuntimeWatchdogSec in systemd's system.conf and load the watchdog's driver.";
     State = "E-STATE", "the state directory cannot be used",
         "Check `recovery.state_dir`, its permissions and the free space.";
+    Setup = "E-SETUP", "the card's partition `setup` cannot be used",
+        "Look at it on a computer: it is a FAT partition named SETUP; where it is damaged it is made again at the next start.";
+    Bootloader = "E-BOOTLOADER", "the boot firmware cannot try a system for once",
+        "On a Raspberry Pi bring the bootloader up to date: `rpi-eeprom-update -a` in Raspberry Pi OS, or the bootloader image of Raspberry Pi Imager.";
+    Slots = "E-SLOTS", "that cannot be done with the boot slots",
+        "The status page shows both slots; wait until the one that runs is judged, or restart.";
+    Update = "E-UPDATE", "the update was not installed",
+        "What runs is unchanged. Get a bundle made for this appliance, and newer than it, and try again.";
+    Orders = "E-ORDERS", "what the service asked of root is not done",
+        "Report it, with the journal around it.";
     Lights = "E-LIGHTS", "the lights cannot be driven",
         "Correct `[lights]`, or give the service user access to the pins or LEDs.";
     ModelMissing = "E-MODEL-MISSING", "a model file is missing or unreadable",

@@ -16,6 +16,8 @@
 //! | how card, driver, slot and host are restarted | [`recover`] |
 //! | how requests wait, run and survive a worker | [`service`] |
 //! | what is counted and measured | [`metrics`] |
+//! | what becomes of `appliance.toml`, and of the data partitions | [`provision`] |
+//! | which of the two systems is started, and when one is left | [`slots`] |
 //! | clock, calendar, chance, journal and service manager | [`sys`] |
 //! | how the card's library is called | [`axcl`] |
 //! | the worker's threads, its life and its end | [`worker`] |
@@ -36,7 +38,9 @@ pub mod link;
 pub mod machine;
 pub mod metrics;
 pub mod model;
+pub mod provision;
 pub mod recover;
 pub mod service;
+pub mod slots;
 pub mod sys;
 pub mod worker;

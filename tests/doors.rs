@@ -24,8 +24,10 @@ const DOORS: &[(&str, &[&str])] = &[
     ("machine", &[]),
     ("metrics", &["machine"]),
     ("model", &["axcl", "chat", "sys"]),
+    ("provision", &["config", "slots", "sys"]),
     ("recover", &["axcl", "config", "machine", "sys"]),
     ("service", &["chat", "config", "detect", "ledger", "link", "machine", "metrics", "recover", "sys"]),
+    ("slots", &["config", "sys"]),
     ("sys", &["config"]),
     ("worker", &["axcl", "chat", "inference", "link", "model"]),
 ];

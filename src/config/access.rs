@@ -168,7 +168,7 @@ impl Access {
     }
 
     /// Whether a file of which a part could not be read may have asked for keys.
-    pub(super) fn meant(text: &str) -> bool {
+    pub(crate) fn meant(text: &str) -> bool {
         let mut lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with('#'));
         lines.any(|line| {
             let header = line.starts_with('[') && line.contains("access");

@@ -6,6 +6,7 @@
 //! it never lets anybody in: `[access]` has no default for what it could not read.
 
 mod access;
+mod appliance;
 mod defaults;
 mod errand;
 mod fallback;
@@ -25,6 +26,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 pub use access::{Access, Key, KeyHash};
+pub use appliance::Appliance;
 pub use defaults::Defaults;
 pub use errand::Errand;
 pub use fallback::Fallback;
@@ -39,7 +41,7 @@ pub use server::{Server, SpokenFallback, UnknownModel};
 pub use units::Seconds;
 pub use worker::{PathChoice, Worker};
 
-use section::{Document, Findings};
+pub(crate) use section::{Document, Findings, Section};
 
 /// Where the file lies where nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/llm8850/config.toml";
@@ -58,6 +60,7 @@ pub struct Config {
     pub fallback: Fallback,
     pub lights: Lights,
     pub log: Log,
+    pub appliance: Appliance,
 }
 
 impl Config {
@@ -95,6 +98,7 @@ impl Config {
             fallback: document.take(&mut findings),
             lights: document.take(&mut findings),
             log: document.take(&mut findings),
+            appliance: document.take(&mut findings),
         };
         document.finish(&mut findings);
         // Keys may have been lost with what is no TOML, or stand in a section of another name.
@@ -115,6 +119,7 @@ impl Config {
             limits: Limits::default(),
             resident: Resident::default(),
             log: Log::default(),
+            appliance: Appliance::default(),
             server: Server { listen: config.server.listen.clone(), ..Server::default() },
             model: config.model.as_loaded(),
             ..config.clone()

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue, Deserializer};
 use super::Problem;
 
 /// A typed section of the file.
-pub(super) trait Section: Default + DeserializeOwned {
+pub(crate) trait Section: Default + DeserializeOwned {
     /// Its name in the file.
     const NAME: &'static str;
 
@@ -23,7 +23,7 @@ pub(super) trait Section: Default + DeserializeOwned {
 }
 
 /// Gathers problems and knows which line each key stands on.
-pub(super) struct Findings {
+pub(crate) struct Findings {
     file: PathBuf,
     /// Byte offset of each line's start.
     starts: Vec<usize>,
@@ -92,7 +92,7 @@ impl Findings {
 }
 
 /// The parsed file, from which sections are taken one by one.
-pub(super) struct Document<'a> {
+pub(crate) struct Document<'a> {
     root: DeTable<'a>,
     known: Vec<&'static str>,
 }

@@ -43,7 +43,8 @@ pub fn status(context: &Context) -> Response<Body> {
 
 pub(super) fn status_value(context: &Context) -> Value {
     let status = context.service.status();
-    let (problems, Settings { lights, access, .. }) = (context.problems(), context.service.settings());
+    let (problems, settings) = (context.problems(), context.service.settings());
+    let Settings { lights, access, appliance, .. } = settings;
     let look =
         Look { state: status.state, config_error: !problems.is_empty(), tokens: status.counters.tokens };
     let Lamps { status: status_lamp, fault: fault_lamp } = look.lamps();
@@ -60,6 +61,9 @@ pub(super) fn status_value(context: &Context) -> Value {
             "fault": {"colour": lights.fault_colour, "shows": fault_lamp},
         });
         fields.insert("lights".into(), lamps);
+        if let Some(slots) = appliance.slots() {
+            fields.insert("appliance".into(), slots);
+        }
     }
     status
 }

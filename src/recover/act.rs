@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 
 use super::verb::{Facts, Order, Reply, Verb};
-use super::{card, host, lines, modules, program, slot};
+use super::{card, host, lines, modules, slot};
 use crate::config::Worker;
 use crate::fault::{Failure, Fault, Result};
+use crate::sys::program;
 use crate::sys::root::SysRoot;
 
 /// Held by whoever changes something, and by the programs it runs: two deeds at once, say

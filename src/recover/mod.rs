@@ -19,7 +19,6 @@ pub mod client;
 mod host;
 mod lines;
 mod modules;
-mod program;
 pub mod serve;
 mod slot;
 pub mod verb;

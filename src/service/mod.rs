@@ -65,7 +65,10 @@ pub struct Settings {
     pub models: Vec<config::Installed>,
     /// What the lights look like, for who asks.
     pub lights: config::Lights,
-    /// What is wrong in the configuration file: defaults stand in for it.
+    /// What the image's own programs tell.
+    pub appliance: config::Appliance,
+    /// What is wrong in the configuration file: defaults stand in for it. And what the image's
+    /// own programs found wrong.
     pub problems: Vec<String>,
 }
 
@@ -80,7 +83,8 @@ impl Settings {
             resident: config.resident.clone(),
             models: config.model.installed(),
             lights: config.lights.clone(),
-            problems: problems.iter().map(ToString::to_string).collect(),
+            problems: problems.iter().map(ToString::to_string).chain(config.appliance.problems()).collect(),
+            appliance: config.appliance.clone(),
         }
     }
 }

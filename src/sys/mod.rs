@@ -6,6 +6,7 @@ pub mod chance;
 pub mod clock;
 pub mod log;
 pub mod notify;
+pub mod program;
 pub mod recent;
 pub mod root;
 pub mod sockets;

@@ -1,7 +1,8 @@
 //! Files that are whole after a power cut, whatever moment it comes at.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Puts `bytes` in place of the file at `path`: a reader finds the old content or the
@@ -10,8 +11,29 @@ use std::path::Path;
 /// # Errors
 /// Those of the file system; the old content then stays.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put(path, bytes, None)
+}
+
+/// As [`replace`], for a file that only those may read whom `mode` names.
+///
+/// # Errors
+/// Those of the file system; the old content then stays.
+pub fn replace_as(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    put(path, bytes, Some(mode))
+}
+
+fn put(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
     let fresh = path.with_extension("new");
-    let mut file = File::create(&fresh)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode.unwrap_or(0o666))
+        .open(&fresh)?;
+    if let Some(mode) = mode {
+        // One may have been left behind by a power cut.
+        file.set_permissions(Permissions::from_mode(mode))?;
+    }
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&fresh, path)?;

@@ -17,12 +17,37 @@ const POLL: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// What it wrote on standard error, or how it ended.
-pub(super) fn run(
+pub fn run(
     program: &Path,
     arguments: &[&str],
     lock: Option<&File>,
     until: Option<Instant>,
 ) -> Result<(), String> {
+    match ended(program, arguments, lock, until)? {
+        Ended { code: Some(0), .. } => Ok(()),
+        Ended { complaint, .. } => Err(complaint),
+    }
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Nothing where a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote on standard error, or how it ended.
+    pub complaint: String,
+}
+
+/// As [`run`], for a program whose exit code tells more than success.
+///
+/// # Errors
+/// It could not be started, or did not end in time.
+pub fn ended(
+    program: &Path,
+    arguments: &[&str],
+    lock: Option<&File>,
+    until: Option<Instant>,
+) -> Result<Ended, String> {
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let failed = |e: io::Error| format!("{}: {e}", program.display());
     let input = match lock {
@@ -39,13 +64,16 @@ pub(super) fn run(
     let complaint = child.stderr.take().map(collect);
     loop {
         match child.try_wait().map_err(failed)? {
-            Some(status) if status.success() => return Ok(()),
             Some(status) => {
+                if status.success() {
+                    return Ok(Ended { code: Some(0), complaint: String::new() });
+                }
                 // Something it left behind may hold its standard error open.
                 let told = complaint.and_then(|c| c.recv_timeout(Duration::from_secs(1)).ok());
                 let text = told.unwrap_or_default();
                 let text = text.trim().replace('\n', "; ");
-                return Err(if text.is_empty() { format!("{name}: {status}") } else { text });
+                let complaint = if text.is_empty() { format!("{name}: {status}") } else { text };
+                return Ok(Ended { code: status.code(), complaint });
             }
             None if until.is_some_and(|until| Instant::now() >= until) => {
                 // It is gone, or stuck in the kernel: either way nothing more can be done.

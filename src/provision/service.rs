@@ -1,0 +1,89 @@
+//! The service's configuration: the image's, with the user's keys in it.
+
+use toml::{Table, Value};
+
+use super::understand::{CLOSED, overlay};
+use crate::config::KeyHash;
+
+/// The user's sections that are the service's.
+const SECTIONS: [&str; 8] = ["server", "access", "model", "defaults", "limits", "resident", "lights", "log"];
+/// The name of the key with which the appliance asks its own service.
+const OWN: &str = "the appliance itself";
+
+/// The configuration, and whether it asks for keys: `key` then gets the appliance in.
+pub fn configuration(base: &Table, good: &Table, key: &str) -> (Table, bool) {
+    let users: Table = good
+        .iter()
+        .filter(|(name, _)| SECTIONS.contains(&name.as_str()))
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .collect();
+    let mut config = overlay(base, &users);
+    let locked =
+        config.get_mut("access").and_then(Value::as_table_mut).is_some_and(|access| lock(access, key));
+    (config, locked)
+}
+
+/// Adds the appliance's own key where there are others, or where nobody is to get in.
+fn lock(access: &mut Table, key: &str) -> bool {
+    let closed = access.remove(CLOSED).is_some();
+    let keys = access.entry("key").or_insert_with(|| Value::Array(Vec::new()));
+    let Value::Array(keys) = keys else { return false };
+    let locked = closed || !keys.is_empty();
+    if locked {
+        let hash = KeyHash::of(key.as_bytes()).to_string();
+        keys.push(
+            Table::from_iter([("name".to_owned(), OWN.into()), ("sha256".to_owned(), hash.into())]).into(),
+        );
+    }
+    if closed {
+        access.entry("public_status").or_insert(false.into());
+    }
+    locked
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    const BASE: &str = "[server]\nlisten = ['0.0.0.0:8000']\n[model]\ndir = '/models/default'\n[recovery]\nstate_dir = '/x'\n";
+
+    fn merged(good: &str) -> (Config, bool) {
+        let (table, locked) =
+            configuration(&toml::from_str(BASE).unwrap(), &toml::from_str(good).unwrap(), "sk-own");
+        let (config, problems) = Config::parse(&toml::to_string(&table).unwrap(), Path::new("c"));
+        assert_eq!(problems, []);
+        (config, locked)
+    }
+
+    #[test]
+    fn keys_of_the_user_go_before_the_images_and_others_stay() {
+        let (config, locked) =
+            merged("[model]\nname = 'wall'\n[host]\nname = 'x'\n[recovery]\nstate_dir = '/y'\n");
+        assert_eq!(
+            (config.model.dir.to_str(), config.model.name.as_deref()),
+            (Some("/models/default"), Some("wall"))
+        );
+        assert_eq!(config.recovery.state_dir, Path::new("/x"), "not the user's to set");
+        assert!(!locked && !config.access.locked());
+        assert!(!merged("[access]\npublic_status = true\n").1);
+    }
+
+    #[test]
+    fn with_a_key_the_appliance_has_one_too() {
+        let entry = format!("[[access.key]]\nname = 'wall'\nsha256 = '{}'\n", KeyHash::of(b"sk-wall"));
+        let (config, locked) = merged(&entry);
+        assert!(locked);
+        assert!(config.access.find(&KeyHash::of(b"sk-own")).is_some_and(|key| !key.admin));
+        assert!(config.access.find(&KeyHash::of(b"sk-wall")).is_some());
+    }
+
+    #[test]
+    fn what_is_closed_lets_nobody_else_in() {
+        let (config, locked) = merged("[access]\nclosed = true\n");
+        assert!(locked && config.access.locked() && !config.access.public_status());
+        assert!(config.access.find(&KeyHash::of(b"")).is_none());
+    }
+}
