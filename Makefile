@@ -11,12 +11,14 @@ VENV    := $(BUILD)/venv
 # What `make run` serves: MODEL=file.gguf packs that file, MODEL_DIR=dir takes a model directory as it is.
 MODEL     ?=
 MODEL_DIR ?=
+# What scripts/buildroot takes.
+export AXCL_DEB AXCL_SHA256 KEYRING BUILDROOT_DIR
 # Addresses, separated by blanks. The second is Ollama's, where its clients look.
 LISTEN    ?= 127.0.0.1:8000 127.0.0.1:11434
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build cross model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-lights vm-test powercut lint bench clean
+.PHONY: help setup build cross model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-lights image image-qemu image-check vm-test powercut lint bench clean
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +106,18 @@ test-systemd: model ## The service under a real systemd, in a container (as root
 test-lights: build cross ## The lights as real kernels drive them, in QEMU (see docs/lights.md)
 	@tests/lights/run
 	@tests/lights/run-gpio
+
+image: ## Build the card's image with Buildroot: AXCL_DEB=, AXCL_SHA256=, MODEL_DIR=, KEYRING=, BUILDROOT_DIR= (docs/image.md)
+	@MODEL_DIR="$(MODEL_DIR)" scripts/buildroot rpi5
+
+image-qemu: model ## Build the same for QEMU: our runtime and the demo model in place of a card
+	@MODEL_DIR="$(MODEL_DIR)" scripts/buildroot qemu
+
+# Skips say what was not tested, and why.
+image-check: $(BUILD)/venv-image/.stamp ## Check all of the image that needs no Buildroot; with BUILDROOT_DIR= what needs it, too
+	@scripts/setup-image $(BUILD)/image
+	@echo "== the image: external tree, overlay, units, partitions, updates, the vendor's package"
+	PYTHONDONTWRITEBYTECODE=1 $(BUILD)/venv-image/bin/pytest -q -rs -p no:cacheprovider tests/image
 
 vm-test: model cross $(VENV)/.stamp ## The image in a virtual machine, and broken on purpose (as root; see docs/vm.md)
 	@tests/vm/run
