@@ -18,7 +18,7 @@ LISTEN    ?= 127.0.0.1:8000 127.0.0.1:11434
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build cross model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-lights image image-qemu image-check vm-test powercut lint bench clean
+.PHONY: help setup build cross model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-lights image image-qemu flash sbom image-check vm-test powercut lint bench clean
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +112,14 @@ image: ## Build the card's image with Buildroot: AXCL_DEB=, AXCL_SHA256=, MODEL_
 
 image-qemu: model ## Build the same for QEMU: our runtime and the demo model in place of a card
 	@MODEL_DIR="$(MODEL_DIR)" scripts/buildroot qemu
+
+IMAGE ?= $(BUILD)/image-rpi5/images/llm8850.img
+flash: ## Write the image to a card: DEVICE=/dev/…, IMAGE=file.img; asks before it erases
+	@scripts/flash "$(IMAGE)" "$(DEVICE)"
+
+sbom: ## List what the programs are made of, as CycloneDX: build/sbom.json
+	@mkdir -p $(BUILD)
+	@scripts/sbom > $(BUILD)/sbom.json
 
 # Skips say what was not tested, and why.
 image-check: $(BUILD)/venv-image/.stamp ## Check all of the image that needs no Buildroot; with BUILDROOT_DIR= what needs it, too

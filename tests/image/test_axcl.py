@@ -145,7 +145,8 @@ def test_something_else_is_refused(tmp_path):
 
 @pytest.mark.parametrize("lost, why", [("usr/lib/axcl/libaxcl_rt.so", "libaxcl_rt.so"),
                                        ("lib/firmware/axcl/ax650_card.pac", "*.pac"),
-                                       ("usr/src/axcl/drv/pcie/driver/host_dev/ax_pcie_dev_host.c", "is not one this image can build")])
+                                       ("usr/src/axcl/drv/pcie/driver/host_dev/ax_pcie_dev_host.c",
+                                        "is not one this image can build")])
 def test_a_package_without_one_of_the_three_is_refused(lost, why, tmp_path):
     (tmp_path / "root").mkdir()
     tree(tmp_path / "root")

@@ -31,8 +31,6 @@ def update(image, keys, tmp_path_factory):
 def system(keys, tmp_path):
     """The image's own system.conf, with the keyring where the test has it."""
     text = (TOP / "overlay/etc/rauc/system.conf").read_text()
-    # Keys that RAUC of Debian 12 does not know yet.
-    text = "\n".join(line for line in text.splitlines() if not line.startswith("min-bundle-version"))
     conf = tmp_path / "system.conf"
     conf.write_text(text.replace("/etc/rauc/keyring.pem", str(keys / "keyring.pem")))
     return conf

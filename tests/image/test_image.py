@@ -172,5 +172,6 @@ def test_models_grow_to_the_cards_end(image, installed, tmp_path):
 def test_too_large_a_root_is_refused(boot, tmp_path):
     with open(tmp_path / "root.erofs", "wb") as file:
         file.truncate(510 * MIB)
-    done = run(TOP / "scripts/assemble-image", "--root", tmp_path / "root.erofs", "--boot", boot, "--out", tmp_path / "out", check=False)
+    done = run(TOP / "scripts/assemble-image", "--root", tmp_path / "root.erofs", "--boot", boot, "--out", tmp_path / "out",
+               check=False)
     assert done.returncode != 0 and "its partition has" in done.stderr, done.stderr

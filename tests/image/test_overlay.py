@@ -38,7 +38,7 @@ def root(installed, tmp_path_factory):
 
 def units():
     return sorted({p.name for d in ("systemd", f"overlay/{SYSTEM}") for p in (TOP / d).glob("*")
-                   if p.suffix in (".service", ".socket", ".path")})
+                   if p.suffix in (".service", ".socket", ".path", ".timer")})
 
 
 def test_units_are_sound(root):
@@ -60,7 +60,7 @@ def test_a_mistake_in_a_unit_would_be_told(root, tmp_path):
 def test_every_ordering_is_explained():
     """A comment stands above each of them, or above the group it is in."""
     for path in [*(TOP / "systemd").rglob("*"), *(TOP / "overlay" / SYSTEM).rglob("*")]:
-        if path.suffix not in (".service", ".socket", ".path", ".conf"):
+        if path.suffix not in (".service", ".socket", ".path", ".timer", ".conf"):
             continue
         explained = False
         for line in path.read_text().splitlines():
@@ -89,7 +89,8 @@ def test_users_and_directories(root, tmp_path):
 
 
 def test_presets_name_what_there_is(root):
-    wanted = re.findall(r"^enable (llm8850\S*|sshd\S*)", (root / "usr/lib/systemd/system-preset/10-llm8850.preset").read_text(), re.M)
+    text = (root / "usr/lib/systemd/system-preset/10-llm8850.preset").read_text()
+    wanted = re.findall(r"^enable (llm8850\S*|sshd\S*)", text, re.M)
     assert wanted
     run(*systemd("systemctl"), f"--root={root}", "preset", *wanted)
     for unit in wanted:
@@ -135,7 +136,8 @@ def test_overlay_holds_what_it_should():
         assert not re.search(r"~$|\.(orig|rej|swp|bak|pyc|key\.pem)$", path.name), f"{path} is stray"
         assert not path.read_bytes().startswith(b"#!"), f"{path} is a script"
     links = {str(p.relative_to(TOP / "overlay")): str(p.readlink()) for p in (TOP / "overlay").rglob("*") if p.is_symlink()}
-    assert links == {"etc/llm8850/config.toml": "/run/llm8850-config/config.toml", "etc/localtime": "../run/llm8850-config/localtime",
+    assert links == {"etc/llm8850/config.toml": "/run/llm8850-config/config.toml",
+                     "etc/localtime": "../run/llm8850-config/localtime", "etc/iwd/main.conf": "/run/llm8850-config/iwd.conf",
                      "etc/resolv.conf": "../run/systemd/resolve/stub-resolv.conf",
                      "etc/systemd/system/getty@.service": "/dev/null", "etc/systemd/system/serial-getty@.service": "/dev/null"}
 
