@@ -43,12 +43,12 @@ class Shell:
         escaped = text.replace("\\", "\\\\").replace("\n", "\\n").replace("'", "'\\''").replace("%", "%%")
         self.say(f"printf '{escaped}' > {path}.new && mv {path}.new {path}")
 
-    def wait(self, condition, limit, what):
+    def wait(self, condition, limit, what, every=0.1):
         """Until `condition` gives something, which is returned."""
         end = time.monotonic() + limit * self.PATIENCE
         while not (found := condition()):
             assert time.monotonic() < end, f"{what}: not within {limit * self.PATIENCE} s"
-            time.sleep(0.1)
+            time.sleep(every)
         return found
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import pathlib
-import time
 
 import openai
 from card import Card
@@ -52,7 +51,7 @@ class Appliance(Machine):
         def good():
             told = self.told("slots")
             return told if told and told[told["running"]]["state"] == "good" and not told["on_trial"] else None
-        return self.wait(good, limit, "a good verdict")
+        return self.wait(good, limit, "a good verdict", every=1)
 
     def journal(self, *options):
         return self.say(f"journalctl --no-pager -q {' '.join(options)}", limit=120)
@@ -102,6 +101,3 @@ class Bench:
         with self.machine(name, resume=self.kept) as machine:
             machine.power_on(resume=self.kept)
             yield machine
-
-    def seconds(self, since):
-        return f"{time.monotonic() - since:.0f} s"
