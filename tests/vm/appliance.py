@@ -59,13 +59,15 @@ class Appliance(Machine):
     def order(self, name, text=""):
         """As the service does: the whole file at once."""
         at = "/var/lib/llm8850/orders"
-        self.say(f"setpriv --reuid=llm8850 --regid=llm8850 --clear-groups sh -c \"echo '{text}' > {at}/.{name}; mv {at}/.{name} {at}/{name}\"")
+        script = f"echo '{text}' > {at}/.{name}; mv {at}/.{name} {at}/{name}"
+        self.say(f'setpriv --reuid=llm8850 --regid=llm8850 --clear-groups sh -c "{script}"')
 
     def update(self, name):
         """Gives it the update of that name, from the stick."""
         to = "/var/lib/llm8850/updates"
         self.say("mkdir -p /run/stick; mountpoint -q /run/stick || mount -o ro /dev/disk/by-label/STICK /run/stick")
-        self.say(f"install -d -o llm8850 -g llm8850 {to}; cp /run/stick/{name}.raucb {to}/; chown llm8850: {to}/*; umount /run/stick", limit=300)
+        self.say(f"install -d -o llm8850 -g llm8850 {to}; cp /run/stick/{name}.raucb {to}/; chown llm8850: {to}/*", limit=300)
+        self.say("umount /run/stick")
         self.order("install-bundle", f"{to}/{name}.raucb")
 
 
@@ -89,7 +91,7 @@ class Bench:
         except BaseException:
             print(f"== {name}: the console's end\n{machine.tail()}", flush=True)
             with contextlib.suppress(Exception):
-                told = machine.say("systemctl --failed --no-legend; journalctl -b --no-pager -o short-monotonic -p warning | tail -n 60")
+                told = machine.say("systemctl --failed --no-legend; journalctl -b --no-pager -o short-monotonic | tail -n 60")
                 print(f"== {name}: the journal's end\n{told}", flush=True)
             raise
         finally:

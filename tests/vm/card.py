@@ -62,7 +62,8 @@ class Card:
         out = self.extracts / label
         out.unlink(missing_ok=True)
         run("qemu-img", "convert", "-O", "raw", "--image-opts",
-            f"driver=raw,offset={offset},size={length},file.driver=qcow2,file.file.driver=file,file.file.filename={self.path}", out)
+            f"driver=raw,offset={offset},size={length},file.driver=qcow2,"
+            f"file.file.driver=file,file.file.filename={self.path}", out)
         return out
 
     def put_back(self, label):
@@ -101,7 +102,8 @@ class Card:
         for label in ("setup", "boot-a", "boot-b"):
             done = subprocess.run(["fsck.vfat", "-n", self.extract(label)], capture_output=True, text=True)
             # A dirty mark alone is what a card pulled out has, and no damage.
-            lines = [line for line in done.stdout.splitlines()[1:] if not re.search(r"[Dd]irty bit|clusters$|Automatically|unmounted", line)]
+            harmless = re.compile(r"[Dd]irty bit|clusters$|Automatically|unmounted")
+            lines = [line for line in done.stdout.splitlines()[1:] if not harmless.search(line)]
             if done.returncode and lines:
                 wrong.append(f"{label}: {' '.join(lines)[:300]}")
         return wrong

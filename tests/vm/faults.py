@@ -30,7 +30,8 @@ def boot(bench):
         assert "erofs ro" in " ".join(mounted.split()), mounted
         machine.say("echo kept >> /var/log/marker; sync")
         bench.kept = machine.keep("kept")
-    return f"/readyz after {took:.0f} s, the answer after {asked:.0f} s, judged good by {slots['a']['verdict']['by']}; {up:.0f} s of its own time"
+    by = slots["a"]["verdict"]["by"]
+    return f"/readyz after {took:.0f} s, the answer after {asked:.0f} s, judged good by {by}; {up:.0f} s of its own time"
 
 
 def chat(bench):
