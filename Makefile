@@ -18,7 +18,7 @@ LISTEN    ?= 127.0.0.1:8000 127.0.0.1:11434
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build cross deb model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-deb test-lights image image-qemu flash sbom image-check lint bench clean
+.PHONY: help setup build cross deb model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-deb test-lights image image-qemu flash sbom image-check vm-test powercut lint bench clean
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -133,6 +133,12 @@ image-check: $(BUILD)/venv-image/.stamp ## Check all of the image that needs no 
 	@scripts/setup-image $(BUILD)/image
 	@echo "== the image: external tree, overlay, units, partitions, updates, the vendor's package"
 	PYTHONDONTWRITEBYTECODE=1 $(BUILD)/venv-image/bin/pytest -q -rs -p no:cacheprovider tests/image
+
+vm-test: model cross $(VENV)/.stamp ## The image in a virtual machine, and broken on purpose (as root; see docs/vm.md)
+	@tests/vm/run
+
+powercut: model cross $(VENV)/.stamp ## Cut the virtual machine's power: N=times (as root)
+	@tests/vm/run powercut.py $(N)
 
 # Each kind of fault at least once, with the rest of 60 spread over them.
 test-campaign: test-build $(VENV)/.stamp

@@ -11,6 +11,8 @@ use crate::slots::TOLD;
 
 /// The user's sections that are the service's.
 const SECTIONS: [&str; 8] = ["server", "access", "model", "defaults", "limits", "resident", "lights", "log"];
+/// Our runtime.
+const RUNTIME: &str = "/usr/lib/llm8850/libaxcl_rt.so";
 /// The name of the key with which the appliance asks its own service.
 const OWN: &str = "the appliance itself";
 
@@ -26,6 +28,18 @@ pub fn configuration(base: &Table, good: &Table, key: &str) -> (Table, bool) {
         config.get_mut("access").and_then(Value::as_table_mut).is_some_and(|access| lock(access, key));
     config.insert("appliance".into(), places().into());
     (config, locked)
+}
+
+/// For an image without the vendor's runtime: ours answers, on the CPU, and no card is looked for.
+pub fn without_vendor(config: &mut Table) {
+    let mut section = |name: &str, change: fn(&mut Table)| {
+        let section = config.entry(name).or_insert_with(|| Table::new().into());
+        if let Some(section) = section.as_table_mut() {
+            change(section);
+        }
+    };
+    section("worker", |worker| drop(worker.insert("runtime".into(), RUNTIME.into())));
+    section("recovery", |recovery| drop(recovery.remove("helper")));
 }
 
 /// Where the service and the image's own programs meet.
@@ -80,6 +94,19 @@ mod tests {
         assert!(!locked && !config.access.locked());
         assert_eq!(config.appliance.orders, Path::new("/var/lib/llm8850/orders"));
         assert!(!merged("[access]\npublic_status = true\n").1);
+    }
+
+    #[test]
+    fn without_the_vendors_runtime_no_card_is_looked_for() {
+        let base = "[worker]\nruntime = '/usr/lib/axcl/libaxcl_rt.so'\n[recovery]\nhelper = '/h'\nstate_dir = '/x'\n";
+        let mut table = toml::from_str(base).unwrap();
+        without_vendor(&mut table);
+        let (config, problems) = Config::parse(&toml::to_string(&table).unwrap(), Path::new("c"));
+        assert_eq!(problems, []);
+        assert_eq!(config.recovery.helper, Path::new(""));
+        assert_eq!(config.recovery.state_dir, Path::new("/x"));
+        let text = toml::to_string(&table).unwrap();
+        assert!(text.contains("runtime = \"/usr/lib/llm8850/libaxcl_rt.so\""), "{text}");
     }
 
     #[test]

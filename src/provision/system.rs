@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use toml::Table;
+use toml::{Table, Value};
 
 use super::schema::{Host, Network, Ssh, Wifi};
 use super::understand::section;
@@ -91,13 +91,22 @@ impl Work<'_> {
             self.failures.push(format!("{}: {e}", path.display()));
             Table::new()
         });
-        let (config, locked) = service::configuration(&base, good, key);
+        let (mut config, locked) = service::configuration(&base, good, key);
+        if !self.vendor(&base) {
+            service::without_vendor(&mut config);
+        }
         // The key is there before the service that asks for it.
         self.place(&format!("{TOLD}/{OWN_KEY}"), locked.then_some(key), 0o600);
         match toml::to_string(&config) {
             Ok(text) => self.place(CONFIG, Some(&text), 0o644),
             Err(e) => self.failures.push(format!("{CONFIG}: {e}")),
         }
+    }
+
+    /// Whether the runtime that the image is to use is in it: the vendor's is not in every one.
+    fn vendor(&self, base: &Table) -> bool {
+        let runtime = base.get("worker").and_then(|worker| worker.get("runtime")).and_then(Value::as_str);
+        runtime.is_some_and(|runtime| self.root.path(runtime).exists())
     }
 
     /// One Wi-Fi at most: others that were set before are forgotten.

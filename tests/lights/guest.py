@@ -10,42 +10,11 @@ import subprocess
 import time
 
 
-class Guest:
-    """A running machine. What the lamp showed is asked for by the machine's own clock, in ms since boot.
+class Shell:
+    """A shell in a machine, at the other end of `self.socket`; it ends what it says to a line with `=== STATUS`."""
 
-    The first serial port is the console, the second has the shell, the third the lamp's record.
-    """
-
-    CONSOLE = "ttyS0"
     # Limits of time are longer by this.
     PATIENCE = 1
-
-    def __init__(self, directory, qemu, kernel, initrd, options=""):
-        self.record = directory / "lights.log"
-        self.console = directory / "console.log"
-        for file in (self.record, self.console):
-            file.unlink(missing_ok=True)
-        path = directory / "shell.sock"
-        path.unlink(missing_ok=True)
-        self.process = subprocess.Popen(
-            [*qemu, "-nodefaults", "-no-reboot", "-display", "none"]
-            + ["-kernel", kernel, "-initrd", initrd]
-            + ["-append", f"console={self.CONSOLE} quiet panic=-1 rdinit=/init {options}"]
-            + [word for port in self.ports(f"unix:{path},server=on") for word in ("-serial", port)],
-            stderr=(directory / "qemu.log").open("w"),
-        )
-        atexit.register(self.stop)
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.wait(lambda: path.exists() or self.process.poll() is not None, 30, "QEMU's start")
-        self.socket.connect(str(path))
-        self.answer(180)
-
-    def ports(self, shell):
-        return f"file:{self.console}", shell, f"file:{self.record}"
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
 
     def answer(self, limit):
         """What a command wrote, and its exit status."""
@@ -74,13 +43,49 @@ class Guest:
         escaped = text.replace("\\", "\\\\").replace("\n", "\\n").replace("'", "'\\''").replace("%", "%%")
         self.say(f"printf '{escaped}' > {path}.new && mv {path}.new {path}")
 
-    def wait(self, condition, limit, what):
+    def wait(self, condition, limit, what, every=0.1):
         """Until `condition` gives something, which is returned."""
         end = time.monotonic() + limit * self.PATIENCE
         while not (found := condition()):
             assert time.monotonic() < end, f"{what}: not within {limit * self.PATIENCE} s"
-            time.sleep(0.1)
+            time.sleep(every)
         return found
+
+
+class Guest(Shell):
+    """A running machine. What the lamp showed is asked for by the machine's own clock, in ms since boot.
+
+    The first serial port is the console, the second has the shell, the third the lamp's record.
+    """
+
+    CONSOLE = "ttyS0"
+
+    def __init__(self, directory, qemu, kernel, initrd, options=""):
+        self.record = directory / "lights.log"
+        self.console = directory / "console.log"
+        for file in (self.record, self.console):
+            file.unlink(missing_ok=True)
+        path = directory / "shell.sock"
+        path.unlink(missing_ok=True)
+        self.process = subprocess.Popen(
+            [*qemu, "-nodefaults", "-no-reboot", "-display", "none"]
+            + ["-kernel", kernel, "-initrd", initrd]
+            + ["-append", f"console={self.CONSOLE} quiet panic=-1 rdinit=/init {options}"]
+            + [word for port in self.ports(f"unix:{path},server=on") for word in ("-serial", port)],
+            stderr=(directory / "qemu.log").open("w"),
+        )
+        atexit.register(self.stop)
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.wait(lambda: path.exists() or self.process.poll() is not None, 30, "QEMU's start")
+        self.socket.connect(str(path))
+        self.answer(180)
+
+    def ports(self, shell):
+        return f"file:{self.console}", shell, f"file:{self.record}"
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
 
     def status(self):
         """The service's own account, or nothing."""

@@ -51,6 +51,25 @@ fn everything_is_applied_and_secrets_leave_the_file() {
 }
 
 #[test]
+fn the_vendors_runtime_is_used_only_where_the_image_has_it() {
+    let system = System::new();
+    let base = "[worker]\nruntime = \"/usr/lib/axcl/libaxcl_rt.so\"\n[recovery]\nhelper = \"/run/llm8850/card.sock\"\n";
+    system.put("usr/lib/llm8850/config.toml", base);
+    let configured = || {
+        system.provision("settings");
+        system.read("run/llm8850-config/config.toml")
+    };
+    let without = configured();
+    assert!(
+        without.contains("/usr/lib/llm8850/libaxcl_rt.so") && !without.contains("card.sock"),
+        "{without}"
+    );
+    system.put("usr/lib/axcl/libaxcl_rt.so", "");
+    let with = configured();
+    assert!(with.contains("/usr/lib/axcl/libaxcl_rt.so") && with.contains("card.sock"), "{with}");
+}
+
+#[test]
 fn the_next_start_changes_nothing_and_a_new_password_is_taken() {
     let system = provisioned(FILE);
     let written = |name: &str| fs::metadata(system.path(name)).unwrap().modified().unwrap();

@@ -27,14 +27,6 @@ define LLM8850_INSTALL_TARGET_CMDS
 	$(@D)/scripts/install-files --image $(@D)/target/$(RUSTC_TARGET_NAME)/release $(TARGET_DIR)
 endef
 
-# Without the vendor's package there is no card to be found: the image answers on our runtime.
-ifeq ($(BR2_PACKAGE_AXCL_HOST),)
-define LLM8850_OWN_RUNTIME
-	$(SED) 's,^runtime = .*,runtime = "/usr/lib/llm8850/libaxcl_rt.so",' $(TARGET_DIR)/usr/lib/llm8850/config.toml
-endef
-LLM8850_TARGET_FINALIZE_HOOKS += LLM8850_OWN_RUNTIME
-endif
-
 define LLM8850_USERS
 	llm8850 -1 llm8850 -1 * /var/lib/llm8850 - gpio LLM8850 appliance
 endef

@@ -1,0 +1,105 @@
+"""The appliance in the machine, as the cases use it."""
+
+import contextlib
+import json
+import pathlib
+
+import openai
+from card import Card
+from machine import Machine
+
+GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden" / "smollm2-135m-greedy.json"
+# "What is the capital of France?", and what every runtime answers to it.
+PROMPT = json.loads(GOLDEN.read_text())["cases"][0]
+UNIT = "llm8850.service"
+TOLD = "/run/llm8850-appliance"
+SIZE = "4G"
+
+
+class Appliance(Machine):
+    def client(self):
+        return openai.OpenAI(base_url=f"{self.base}/v1", api_key="unused", timeout=600, max_retries=0)
+
+    def ask(self, **more):
+        """The golden question by the official client: the answer's text."""
+        request = {"model": "any", "messages": PROMPT["messages"], "temperature": 0, "max_tokens": 12} | more
+        return self.client().chat.completions.create(**request).choices[0].message.content
+
+    def answers_right(self):
+        told = self.ask()
+        assert told == PROMPT["text"], f"it answered {told!r}, not {PROMPT['text']!r}"
+
+    def show(self, name, unit=UNIT):
+        return self.say(f"systemctl show --value --property {name} {unit}")
+
+    def supervisor(self):
+        return int(self.show("MainPID"))
+
+    def worker(self):
+        return int(self.say("pgrep -x llm8850-worker || echo 0").split()[0])
+
+    def failed(self):
+        """Units that failed."""
+        return self.say("systemctl list-units --failed --plain --no-legend | cut -d' ' -f1").split()
+
+    def told(self, name):
+        """What programs of the image tell others, as `slots` and `problems`."""
+        return json.loads(self.say(f"cat {TOLD}/{name}.json 2> /dev/null || echo '{{}}'"))
+
+    def judged(self, limit=180):
+        """Waits until this start was judged good; what is known of the slots."""
+        def good():
+            told = self.told("slots")
+            return told if told and told[told["running"]]["state"] == "good" and not told["on_trial"] else None
+        return self.wait(good, limit, "a good verdict", every=1)
+
+    def journal(self, *options):
+        return self.say(f"journalctl --no-pager -q {' '.join(options)}", limit=120)
+
+    def order(self, name, text=""):
+        """As the service does: the whole file at once."""
+        at = "/var/lib/llm8850/orders"
+        script = f"echo '{text}' > {at}/.{name}; mv {at}/.{name} {at}/{name}"
+        self.say(f'setpriv --reuid=llm8850 --regid=llm8850 --clear-groups sh -c "{script}"')
+
+    def update(self, name):
+        """Gives it the update of that name, from the stick."""
+        to = "/var/lib/llm8850/updates"
+        self.say("mkdir -p /run/stick; mountpoint -q /run/stick || mount -o ro /dev/disk/by-label/STICK /run/stick")
+        self.say(f"install -d -o llm8850 -g llm8850 {to}; cp /run/stick/{name}.raucb {to}/; chown llm8850: {to}/*", limit=300)
+        self.say("umount /run/stick")
+        self.order("install-bundle", f"{to}/{name}.raucb")
+
+
+class Bench:
+    """Where cases get their machines from."""
+
+    def __init__(self, stock, work):
+        self.stock, self.work = pathlib.Path(stock), pathlib.Path(work)
+        self.kept = None
+
+    @contextlib.contextmanager
+    def machine(self, name, base=None, resume=None, log=None, **options):
+        """A machine with a card of its own: as new, as `base` was, or going on from where one was kept."""
+        directory = self.work / name
+        directory.mkdir(parents=True, exist_ok=True)
+        base = resume.card.path if resume else base or self.stock / "image/llm8850.img"
+        card = Card(directory / "card.qcow2", base, SIZE)
+        machine = Appliance(directory, card, self.stock / "stick.img", log=log, **options)
+        try:
+            yield machine
+        except BaseException:
+            print(f"== {name}: the console's end\n{machine.tail()}", flush=True)
+            with contextlib.suppress(Exception):
+                told = machine.say("systemctl --failed --no-legend; journalctl -b --no-pager -o short-monotonic | tail -n 60")
+                print(f"== {name}: the journal's end\n{told}", flush=True)
+            raise
+        finally:
+            machine.cut()
+
+    @contextlib.contextmanager
+    def running(self, name):
+        """A machine that serves already."""
+        with self.machine(name, resume=self.kept) as machine:
+            machine.power_on(resume=self.kept)
+            yield machine

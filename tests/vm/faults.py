@@ -1,0 +1,225 @@
+"""Cases: the start, the service's processes, the watchdog, the card's slot, settings, partitions."""
+
+import time
+
+from card import Card
+from machine import FAULT_PIN, STATUS_PIN
+
+
+def boot(bench):
+    """from power to an answer, all units well, the start judged good"""
+    with bench.machine("first") as machine:
+        since = time.monotonic()
+        machine.power_on()
+        machine.ready()
+        took = time.monotonic() - since
+        assert machine.partition == 2
+        machine.answers_right()
+        asked = time.monotonic() - since
+        machine.hello()
+        slots = machine.judged()
+        failed = machine.failed()
+        assert not failed, f"failed units: {failed}"
+        assert slots["running"] == "a", slots
+        up = float(machine.say("cut -d' ' -f1 /proc/uptime"))
+        size = int(machine.say("lsblk -bno SIZE /dev/disk/by-partlabel/models")) >> 20
+        assert size > 1024, f"models has {size} MiB: it did not grow"
+        assert machine.say("cat /sys/class/watchdog/watchdog0/identity") == "i6300ESB timer"
+        assert "active" in machine.say("cat /sys/class/watchdog/watchdog0/state")
+        mounted = machine.say("findmnt -no SOURCE,FSTYPE,OPTIONS /")
+        assert "erofs ro" in " ".join(mounted.split()), mounted
+        machine.say("echo kept >> /var/log/marker; sync")
+        bench.kept = machine.keep("kept")
+    by = slots["a"]["verdict"]["by"]
+    return f"/readyz after {took:.0f} s, the answer after {asked:.0f} s, judged good by {by}; {up:.0f} s of its own time"
+
+
+def chat(bench):
+    """the official client, from outside through the forwarded port: whole, streamed, as recorded from llama.cpp"""
+    with bench.running("chat") as machine:
+        began = time.monotonic()
+        machine.answers_right()
+        took = time.monotonic() - began
+        pieces = machine.client().chat.completions.create(
+            model="any", messages=[{"role": "user", "content": "Say hello."}], temperature=0, max_tokens=6, stream=True
+        )
+        text = [p.choices[0].delta.content for p in pieces if p.choices and p.choices[0].delta.content]
+        assert len(text) > 2, text
+        assert machine.client().models.list().data
+    return f"the golden answer in {took:.0f} s; streamed in {len(text)} pieces"
+
+
+def lights(bench):
+    """the lights, as the pins of the device have them: status breathes, fault is dark"""
+    with bench.running("lights") as machine:
+        assert machine.say("ls /sys/class/leds").split() == ["llm8850:fault", "llm8850:status"]
+        seen = set()
+        machine.wait(lambda: seen.add(machine.pin(STATUS_PIN)) or len(seen) == 2, 30, "a change of the status light")
+        assert not machine.pin(FAULT_PIN), "the fault light shines"
+        machine.say("systemctl stop llm8850")
+        machine.wait(lambda: not machine.pin(STATUS_PIN), 30, "darkness")
+    return "both levels seen, dark after a stop"
+
+
+def back(machine, fault, who):
+    """A fault of the service after which it must answer as ever: how long it was away."""
+    before = who()
+    began = time.monotonic()
+    fault(before)
+    machine.wait(lambda: who() not in (0, before), 120, "another process")
+    machine.ready()
+    took = time.monotonic() - began
+    machine.answers_right()
+    return took
+
+
+def supervisor(bench):
+    """the supervisor killed, then stopped: another one answers"""
+    with bench.running("supervisor") as machine:
+        took = [back(machine, lambda pid, s=s: machine.say(f"kill -{s} {pid}"), machine.supervisor) for s in ("KILL", "STOP")]
+        assert not machine.failed(), machine.failed()
+    return f"killed: ready after {took[0]:.0f} s; stopped, ended by its watchdog: {took[1]:.0f} s"
+
+
+def worker(bench):
+    """the worker killed, then stopped while it answers: the same supervisor, the right answer"""
+    with bench.running("worker") as machine:
+        pid = machine.supervisor()
+        killed = back(machine, lambda pid: machine.say(f"kill -KILL {pid}"), machine.worker)
+        stopped = back(machine, lambda pid: (machine.say(f"kill -STOP {pid}"), machine.ask()), machine.worker)
+        assert machine.supervisor() == pid, "the supervisor was restarted"
+    return f"killed: ready after {killed:.0f} s; stopped in the middle: {stopped:.0f} s"
+
+
+def memory(bench):
+    """the kernel takes the worker for want of memory: the same supervisor, the right answer"""
+    with bench.running("memory") as machine:
+        pid = machine.supervisor()
+        took = back(machine, lambda _: machine.say("echo f > /proc/sysrq-trigger"), machine.worker)
+        killed = machine.say("dmesg | grep 'Out of memory: Killed' | tail -n 1")
+        assert "llm8850-worker" in killed, killed
+        assert machine.supervisor() == pid, "systemd ended the supervisor, too"
+    return f"ready after {took:.0f} s"
+
+
+def frozen(bench):
+    """PID 1 frozen: the hardware watchdog restarts the host, and the journal of before is there"""
+    with bench.running("frozen") as machine:
+        machine.say("echo before-the-freeze | systemd-cat -t vm; journalctl --sync")
+        began = time.monotonic()
+        machine.say("echo 1 > /sys/fs/cgroup/init.scope/cgroup.freeze")
+        why = machine.restarted()
+        took = time.monotonic() - began
+        assert "watchdog" in why, why
+        machine.ready()
+        machine.answers_right()
+        machine.hello()
+        assert "before-the-freeze" in machine.journal("-b -1", "-t vm"), "the journal of before is gone"
+    return f"reset after {took:.0f} s, answers {time.monotonic() - began:.0f} s after the freeze"
+
+
+def crash(bench):
+    """the kernel crashes (sysrq-c): the host restarts by itself"""
+    with bench.running("crash") as machine:
+        began = time.monotonic()
+        machine.socket.sendall(b"echo c > /proc/sysrq-trigger\n")
+        why = machine.restarted()
+        took = time.monotonic() - began
+        machine.ready()
+        machine.answers_right()
+    by = "by the watchdog" if "watchdog" in why else "by the kernel itself (panic=10)"
+    return f"restarted after {took:.0f} s {by}, answers after {time.monotonic() - began:.0f} s"
+
+
+def slot(bench):
+    """a PCI function removed and found again on the real bus; service and host stay"""
+    with bench.running("slot") as machine:
+        at = machine.say("grep -lx 0x11e8 /sys/bus/pci/devices/*/device").removesuffix("/device")
+        pid = machine.supervisor()
+        machine.say(f"echo 1 > {at}/remove")
+        assert machine.say(f"test -e {at} || echo gone") == "gone"
+        machine.answers_right()
+        machine.say("echo 1 > /sys/bus/pci/rescan")
+        assert machine.say(f"cat {at}/vendor") == "0x1234"
+        machine.answers_right()
+        assert machine.supervisor() == pid
+    return f"{at.rsplit('/', 1)[1]} went and came"
+
+
+GOOD = b'# by hand\r\n[host]\r\nname = "lobby"\r\n[defaults]\r\nmax_tokens = 7\r\n'
+BAD = b'[host]\r\nname = "hall"\r\n[netwrok]\r\nx = 1\r\n[defaults]\r\nmax_tokens = "many"\r\ntemperature = 0.5\r\n'
+
+
+def settings(bench):
+    """appliance.toml with Windows' line ends is taken; one with mistakes as far as it goes, and both are told in status.txt"""
+    card = Card(bench.work / "settings-base.qcow2", bench.kept.card.path)
+    card.put("setup", {"appliance.toml": GOOD})
+    with bench.machine("settings", base=card.path) as machine:
+        machine.power_on()
+        machine.ready()
+        machine.hello()
+        assert machine.say("cat /proc/sys/kernel/hostname") == "lobby"
+        assert "max_tokens = 7" in machine.say("cat /run/llm8850-config/config.toml")
+        assert not machine.failed(), machine.failed()
+        machine.cut()
+        status = machine.card.file("setup", "status.txt").decode()
+        assert "No mistakes." in status and "lobby" in status, status
+        machine.card.put("setup", {"appliance.toml": BAD})
+        machine.power_on()
+        machine.ready()
+        machine.answers_right()
+        machine.hello()
+        assert machine.say("cat /proc/sys/kernel/hostname") == "hall"
+        assert not machine.failed(), machine.failed()
+        machine.cut()
+        status = machine.card.file("setup", "status.txt").decode()
+        mistakes = [line for line in status.splitlines() if line.startswith("- ")]
+        assert any("netwrok" in line for line in mistakes) and any("max_tokens" in line for line in mistakes), status
+    return f"told: {' '.join(mistakes)}"
+
+
+def emptied(label):
+    def case(bench):
+        card = Card(bench.work / f"emptied-{label}-base.qcow2", bench.kept.card.path)
+        card.zero(label)
+        with bench.machine(f"emptied-{label}", base=card.path) as machine:
+            began = time.monotonic()
+            machine.power_on()
+            # Without a model there is no answer, but the page tells so.
+            machine.wait(lambda: machine.answers("/livez"), 180, "an answer")
+            took = time.monotonic() - began
+            machine.hello()
+            assert not machine.failed(), machine.failed()
+            if label != "models":
+                machine.ready()
+                machine.answers_right()
+            problems = machine.told("problems")
+            assert machine.say("findmnt -no FSTYPE /var /models").split() == ["ext4", "ext4"]
+            machine.cut()
+            if label == "setup":
+                assert b"boot_partition=2" in machine.card.file("setup", "autoboot.txt")[:512]
+        return f"reachable after {took:.0f} s; told: {[line[:120] for found in problems.values() for line in found]}"
+
+    case.__name__ = f"emptied_{label}"
+    case.__doc__ = f"nothing but zeros in the partition {label}: it is made again, and the box is reached"
+    return case
+
+
+def reset(bench):
+    """a factory reset, asked for by the service: settings and state as new, models kept"""
+    with bench.running("reset") as machine:
+        began = time.monotonic()
+        machine.say("touch /var/lib/llm8850/mine && sync")
+        machine.order("factory-reset")
+        machine.restarted()
+        machine.ready()
+        machine.answers_right()
+        machine.hello()
+        assert machine.say("test -e /var/lib/llm8850/mine || echo gone") == "gone"
+        assert not machine.failed(), machine.failed()
+    return f"answers again after {time.monotonic() - began:.0f} s"
+
+
+# The long ones first, for the machines to end together.
+CASES = [settings, *map(emptied, ("state", "models", "setup")), frozen, crash, reset,
+         supervisor, worker, memory, chat, lights, slot]  # fmt: skip
