@@ -131,6 +131,22 @@ fn a_hollow_model_reads_and_writes_text_and_takes_no_room() {
 }
 
 #[test]
+fn the_tiny_hollow_model_is_small_throughout() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("tiny");
+    pack_hollow("tiny", &model, &quiet).unwrap();
+    let size: u64 =
+        std::fs::read_dir(&model).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(size < 16 << 20, "{size}");
+    let tokenizer = Tokenizer::from_file(model.join("tokenizer.json")).unwrap();
+    assert_eq!(tokenizer.token_to_id("<|endoftext|>"), Some(4096 - 293));
+    let text = "<|im_start|>user\nHi<|im_end|>";
+    let ids = tokenizer.encode(text, false).unwrap().get_ids().to_vec();
+    assert!(ids.iter().all(|id| *id < 4096), "{ids:?}");
+    assert_eq!(tokenizer.decode(&ids, false).unwrap(), text);
+}
+
+#[test]
 fn sentencepiece_vocabularies_become_merges_with_byte_fallback() {
     let dir = tempfile::tempdir().unwrap();
     let gguf = dir.path().join("tiny.gguf");

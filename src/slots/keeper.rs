@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::TOLD;
 use super::firmware::Firmware;
@@ -138,25 +138,26 @@ impl<F: Firmware> Keeper<F> {
         }
     }
 
-    /// The system started: whether it restarts.
+    /// The system started: whether it restarts. A lost sector that cannot be written is reported, and
+    /// is no failure: its partition is made again next, for the slot that [`Self::meant`] tells.
     ///
     /// # Errors
-    /// As [`Self::decide`]; where the firmware's sector cannot be written the record is kept
-    /// all the same.
+    /// As [`Self::decide`].
     pub fn start(&mut self) -> Result<bool> {
         let mut lost = None;
         let decided = self.decide(|record, facts| {
             let mut decision = policy::start(record, facts);
             if facts.committed.is_none() && decision.restart.is_none() {
-                // The partition may have to be made first: who makes it asks for this.
                 lost = decision.commit.take();
             }
             Ok(decision)
         });
-        match lost {
-            Some(slot) if decided.is_ok() => self.firmware.commit(slot).map(|()| false),
-            _ => decided,
+        if let (Some(slot), Ok(_)) = (lost, &decided)
+            && let Err(failure) = self.firmware.commit(slot)
+        {
+            error!(code = failure.fault.code(), "{failure}");
         }
+        decided
     }
 
     /// What `autoboot.txt` is to name where it must be made again.

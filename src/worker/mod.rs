@@ -40,6 +40,9 @@ use crate::fault::{Failure, Fault, Result};
 use crate::link::frame::{Activity, Command, Report};
 use crate::link::pipe::Reader;
 
+/// Of −1000 to 1000: counts as half of the memory in addition to what the worker has.
+const OOM_SCORE: &str = "500";
+
 /// Serves the supervisor at the other end of `socket` until it says stop, goes away, or
 /// SIGTERM comes. Must be called on the main thread, which becomes the card thread.
 ///
@@ -48,6 +51,7 @@ use crate::link::pipe::Reader;
 /// to end with its [`exit_code`].
 pub fn serve(settings: &Settings, socket: UnixStream) -> Result<()> {
     let lost = |e: io::Error| Failure::new(Fault::WorkerLink, format!("the supervisor's socket: {e}"));
+    go_first();
     let gauge = Arc::new(Gauge::default());
     let inbox = Arc::new(Inbox::default());
     let reports = Arc::new(Reports::new(socket.try_clone().map_err(lost)?, Arc::clone(&inbox)));
@@ -62,6 +66,14 @@ pub fn serve(settings: &Settings, socket: UnixStream) -> Result<()> {
         reports.send(&Report::Fatal(failure.clone()));
     }
     outcome
+}
+
+/// Out of memory, the kernel is to take the worker, which is replaced within seconds, and not what is
+/// small beside it: the supervisor, the network, ssh. Without this it has the supervisor's protection.
+fn go_first() {
+    if let Err(e) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
+        tracing::warn!("the kernel was not told to take the worker first when memory runs out: {e}");
+    }
 }
 
 fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {

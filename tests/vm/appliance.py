@@ -4,30 +4,37 @@ import contextlib
 import json
 import pathlib
 
+import native
 import openai
 from card import Card
 from machine import Machine
 
-GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden" / "smollm2-135m-greedy.json"
-# "What is the capital of France?", and what every runtime answers to it.
-PROMPT = json.loads(GOLDEN.read_text())["cases"][0]
+PROMPT = [{"role": "user", "content": "What is the capital of France?"}]
 UNIT = "llm8850.service"
 TOLD = "/run/llm8850-appliance"
 SIZE = "4G"
 
 
-class Appliance(Machine):
-    def client(self):
-        return openai.OpenAI(base_url=f"{self.base}/v1", api_key="unused", timeout=600, max_retries=0)
+def client(base):
+    return openai.OpenAI(base_url=f"{base}/v1", api_key="unused", timeout=600, max_retries=0)
 
-    def ask(self, **more):
-        """The golden question by the official client: the answer's text."""
-        request = {"model": "any", "messages": PROMPT["messages"], "temperature": 0, "max_tokens": 12} | more
-        return self.client().chat.completions.create(**request).choices[0].message.content
+
+def ask(base):
+    """The question by the official client: the answer's text."""
+    request = {"model": "any", "messages": PROMPT, "temperature": 0, "max_tokens": 12}
+    return client(base).chat.completions.create(**request).choices[0].message.content
+
+
+class Appliance(Machine):
+    # What it has to answer.
+    right = None
+
+    def ask(self):
+        return ask(self.base)
 
     def answers_right(self):
         told = self.ask()
-        assert told == PROMPT["text"], f"it answered {told!r}, not {PROMPT['text']!r}"
+        assert told == self.right, f"it answered {told!r}, not {self.right!r}"
 
     def show(self, name, unit=UNIT):
         return self.say(f"systemctl show --value --property {name} {unit}")
@@ -74,9 +81,12 @@ class Appliance(Machine):
 class Bench:
     """Where cases get their machines from."""
 
-    def __init__(self, stock, work):
+    def __init__(self, stock, model, work):
         self.stock, self.work = pathlib.Path(stock), pathlib.Path(work)
         self.kept = None
+        with native.service(model) as base:
+            self.right = ask(base)
+        assert self.right, "this machine's own service answers nothing"
 
     @contextlib.contextmanager
     def machine(self, name, base=None, resume=None, log=None, **options):
@@ -86,6 +96,7 @@ class Bench:
         base = resume.card.path if resume else base or self.stock / "image/llm8850.img"
         card = Card(directory / "card.qcow2", base, SIZE)
         machine = Appliance(directory, card, self.stock / "stick.img", log=log, **options)
+        machine.right = self.right
         try:
             yield machine
         except BaseException:

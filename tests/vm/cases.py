@@ -1,4 +1,4 @@
-"""The cases of tests/vm/run: cases.py STOCK. CASES="boot slot_b" runs only these; LANES=2 machines run beside each other.
+"""The cases of tests/vm/run: cases.py STOCK MODEL. CASES="boot slot_b" runs only these; LANES=2 machines run beside each other.
 
 Each case prints one line with what it measured. What waits for an event has a limit, longer by PATIENCE (machine.py).
 """
@@ -16,7 +16,7 @@ import power
 import updates
 from appliance import Bench
 
-STOCK = pathlib.Path(sys.argv[1])
+STOCK, MODEL = map(pathlib.Path, sys.argv[1:3])
 CASES = [*faults.CASES, *updates.CASES, *power.CASES]
 
 
@@ -34,7 +34,7 @@ def outcome(case, bench):
 
 def main():
     wanted = os.environ.get("CASES", "").split()
-    bench = Bench(STOCK, STOCK / "run")
+    bench = Bench(STOCK, MODEL, STOCK / "run")
     shutil.rmtree(bench.work, ignore_errors=True)
     began = time.monotonic()
     # All others go on from what the first one keeps.

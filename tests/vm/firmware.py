@@ -1,7 +1,7 @@
 """What the Raspberry Pi's firmware does between power and kernel, as far as it chooses: played here, outside the machine.
 
-After https://www.raspberrypi.com/documentation/computers/config_txt.html (autoboot.txt, conditional filters). What is not
-played: the EEPROM, its own fallbacks, and what it does to hardware.
+After https://www.raspberrypi.com/documentation/computers/config_txt.html (autoboot.txt, conditional filters) and
+raspberry-pi.html#PARTITION_WALK. What is not played: the EEPROM, its own fallbacks, and what it does to hardware.
 """
 
 import dataclasses
@@ -41,7 +41,14 @@ def settings(text, tryboot, partition=None):
 def choose(card, tryboot):
     """Reads the card as the firmware would. Nothing where nothing would start."""
     autoboot = (card.file("setup", "autoboot.txt") or b"")[:512]
-    partition = int(settings(autoboot, tryboot).get("boot_partition", 1))
+    first = int(settings(autoboot, tryboot).get("boot_partition", 1))
+    # PARTITION_WALK, which is on since the EEPROM of 2025-08-13: the others in their order where that one does not start.
+    walk = [first, *range(first + 1, 9), *range(1, first)]
+    return next((start for partition in walk if (start := look(card, partition, tryboot))), None)
+
+
+def look(card, partition, tryboot):
+    """What this partition would start, if it would."""
     label = {2: "boot-a", 3: "boot-b"}.get(partition)
     config = label and card.file(label, "config.txt")
     if not config:

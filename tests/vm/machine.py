@@ -23,8 +23,8 @@ MACHINE = "virt"
 # what happens in it, and several run beside each other.
 PROCESSOR = ["-cpu", "cortex-a76", "-accel", "tcg", "-smp", "1", "-m", "1024"]
 # With its memory laid out by chance Debian's kernel isolates page tables, which a Pi's does not and which makes QEMU several
-# times slower.
-OPTIONS = "nokaslr mitigations=off lsm=capability init_on_alloc=0"
+# times slower. After a crash it waits busily for as long as `panic` says, which costs half a minute for each second.
+OPTIONS = "panic=1 nokaslr mitigations=off lsm=capability init_on_alloc=0"
 # The second port of the shell's device; see layer/.
 PORTS = ("shell", "reboot")
 # Of the PL061, where the device tree says that LEDs are.
@@ -78,9 +78,11 @@ class Machine(Shell):
     # A busy host is slow.
     PATIENCE = float(os.environ.get("PATIENCE", 2))
 
-    def __init__(self, directory, card, stick, log=None, idle=True):
-        """With `log`, what is written to the card is recorded there. Without `idle` time that nothing happens in is left out."""
-        self.directory, self.card, self.stick, self.log, self.idle = pathlib.Path(directory), card, stick, log, idle
+    def __init__(self, directory, card, stick, log=None, idle=True, slower=0):
+        """With `log`, what is written to the card is recorded there. Without `idle` time that nothing happens in is left out. An
+        instruction takes 2 to the power of `slower` ns."""
+        self.directory, self.card, self.stick, self.log = pathlib.Path(directory), card, stick, log
+        self.idle, self.slower = idle, slower
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port, self.ssh = free_port(), free_port()
         self.base = f"http://127.0.0.1:{self.port}"
@@ -135,8 +137,8 @@ class Machine(Shell):
                     "log-super-update-interval": 1, "log": {"driver": "file", "filename": str(self.log)}}
             pathlib.Path(self.log).write_bytes(b"")
         return [
-            "qemu-system-aarch64", "-M", MACHINE, *PROCESSOR, "-icount", f"shift=0,sleep={'on' if self.idle else 'off'}", "-nodefaults", "-no-reboot", "-display", "none",
-            "-action", "watchdog=reset,panic=none", "-dtb", at / "tree.dtb",
+            "qemu-system-aarch64", "-M", MACHINE, *PROCESSOR, "-icount", f"shift={self.slower},sleep={'on' if self.idle else 'off'}",
+            "-nodefaults", "-no-reboot", "-display", "none", "-action", "watchdog=reset,panic=none", "-dtb", at / "tree.dtb",
             *(["-kernel", at / "kernel", "-initrd", at / "initrd", "-append", cmdline] if start else ["-incoming", "defer"]),
             "-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console",
             "-chardev", f"socket,id=qmp,path={at / 'qmp'},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
@@ -187,7 +189,7 @@ class Machine(Shell):
         why = []
         try:
             while event := self.monitor.next():
-                why.append(event["data"].get("reason") or event["event"].lower())
+                why.append(event.get("data", {}).get("reason") or event["event"].lower())
         except TimeoutError:
             raise AssertionError(f"it neither ended nor restarted within {limit * self.PATIENCE} s: {self.tail()}") from None
         self.process.wait()

@@ -75,7 +75,7 @@ def started(bench, card, name):
         took = time.monotonic() - began
         machine.hello()
         assert not machine.failed(), machine.failed()
-        assert machine.say("findmnt -no FSTYPE /var /models").split() == ["ext4", "ext4"]
+        assert machine.say("findmnt -no FSTYPE /var; findmnt -no FSTYPE /models").split() == ["ext4", "ext4"]
         problems = [line for found in machine.told("problems").values() for line in found]
         assert not problems, problems
         assert machine.say("cat /var/log/marker") == "kept", "what was safe before the cut is gone"

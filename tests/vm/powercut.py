@@ -1,4 +1,4 @@
-"""make powercut N=: powercut.py STOCK N. Cuts the power N times, each kind of activity in turn, and starts what every cut left.
+"""make powercut N=: powercut.py STOCK MODEL N. Cuts the power N times, each kind of activity in turn, and starts what every cut left.
 
 SEED= chooses other moments. Prints a line for each cut, then a table, and `N passed, N failed`.
 """
@@ -38,8 +38,8 @@ def one(bench, record, kind, number, seed):
 
 
 def main():
-    stock, count, seed = pathlib.Path(sys.argv[1]), int(sys.argv[2]), os.environ.get("SEED", "1")
-    bench = Bench(stock, stock / "powercut")
+    stock, count, seed = pathlib.Path(sys.argv[1]), int(sys.argv[3]), os.environ.get("SEED", "1")
+    bench = Bench(stock, sys.argv[2], stock / "powercut")
     shutil.rmtree(bench.work, ignore_errors=True)
     began = time.monotonic()
     print(f"the machine is up: {faults.boot(bench)}", flush=True)

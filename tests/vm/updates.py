@@ -43,6 +43,7 @@ def refused(bench):
             told[name] = machine.wait(failed, 300, "a refusal")["what"]
         assert machine.told("slots")["running"] == "a"
         machine.answers_right()
+        machine.cut()
         assert b"boot_partition=2" in machine.card.file("setup", "autoboot.txt")[:60]
     return "; ".join(f"{name}: {why[:110]}" for name, why in told.items())
 

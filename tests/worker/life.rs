@@ -23,6 +23,13 @@ fn a_worker_answers_and_leaves_cleanly_on_stop() {
 }
 
 #[test]
+fn out_of_memory_the_kernel_takes_a_worker_before_others() {
+    let worker = Worker::start(&[]);
+    let score = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", worker.pid())).unwrap();
+    assert_eq!(score, "500\n");
+}
+
+#[test]
 fn a_worker_leaves_when_the_supervisor_is_gone() {
     let (mut worker, _) = Worker::ready(&[]);
     worker.hang_up();

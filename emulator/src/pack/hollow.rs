@@ -13,12 +13,12 @@ use super::family::{CHUNK, Family, histories};
 use super::{Names, PackError, Progress, build, manifest, write_file};
 use crate::engine::container::{Header, LayerSpec, PostSpec, RopeKind, Spec};
 
-/// Rows of every embedding table.
+/// Rows of the families' embedding tables.
 const VOCABULARY: usize = 151_936;
 /// The token numbers below this are single bytes.
 const BYTES: usize = 256;
-/// The first of the family's special tokens; what lies between are words.
-const SPECIALS: usize = 151_643;
+/// The last rows: special tokens, then unused ones. What lies between are words.
+const SPECIALS: usize = 293;
 
 /// A model to imitate.
 struct Model {
@@ -31,11 +31,12 @@ struct Model {
     head_dim: usize,
     ffn: usize,
     capacity: usize,
+    vocabulary: usize,
     /// Bits per weight of the layers; the head always has eight.
     bits: usize,
 }
 
-const MODELS: [Model; 5] = [
+const MODELS: [Model; 6] = [
     Model {
         name: "qwen3-4b",
         family: Family::Qwen3,
@@ -46,6 +47,7 @@ const MODELS: [Model; 5] = [
         head_dim: 128,
         ffn: 9728,
         capacity: 2559,
+        vocabulary: VOCABULARY,
         bits: 8,
     },
     Model {
@@ -58,6 +60,7 @@ const MODELS: [Model; 5] = [
         head_dim: 128,
         ffn: 6144,
         capacity: 2047,
+        vocabulary: VOCABULARY,
         bits: 8,
     },
     Model {
@@ -70,6 +73,7 @@ const MODELS: [Model; 5] = [
         head_dim: 128,
         ffn: 3072,
         capacity: 2048,
+        vocabulary: VOCABULARY,
         bits: 8,
     },
     Model {
@@ -82,6 +86,7 @@ const MODELS: [Model; 5] = [
         head_dim: 64,
         ffn: 4864,
         capacity: 2047,
+        vocabulary: VOCABULARY,
         bits: 8,
     },
     Model {
@@ -94,7 +99,22 @@ const MODELS: [Model; 5] = [
         head_dim: 128,
         ffn: 8960,
         capacity: 2047,
+        vocabulary: VOCABULARY,
         bits: 4,
+    },
+    // No real one's: for where even the host's part must cost next to nothing.
+    Model {
+        name: "tiny",
+        family: Family::Qwen3,
+        layers: 2,
+        hidden: 64,
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 32,
+        ffn: 128,
+        capacity: 2047,
+        vocabulary: 4096,
+        bits: 8,
     },
 ];
 
@@ -106,6 +126,11 @@ impl Model {
         })
     }
 
+    /// The first of the special tokens.
+    fn specials(&self) -> usize {
+        self.vocabulary - SPECIALS
+    }
+
     /// Bytes of the matrices of a layer.
     fn layer_weights(&self) -> u64 {
         let attention = 2 * self.hidden * (self.heads + self.kv_heads) * self.head_dim;
@@ -113,7 +138,7 @@ impl Model {
     }
 
     fn head_weights(&self) -> u64 {
-        (self.hidden * VOCABULARY) as u64
+        (self.hidden * self.vocabulary) as u64
     }
 
     /// Size of a layer file: a line through the shipped Qwen3-4B (125.4 MB) and 0.6B
@@ -156,12 +181,12 @@ pub fn pack_hollow(name: &str, out: &Path, progress: Progress) -> Result<(), Pac
     let names = Names::new(model.family.name());
     build(out, &|dir| {
         progress("tokenizer");
-        write_tokenizer(model.family, dir)?;
+        write_tokenizer(model, dir)?;
         let outline = Outline {
             name: model.name,
             tokenizer_type: if model.family == Family::Qwen3 { "Qwen3" } else { "Qwen2_5" },
             layers: model.layers,
-            vocabulary: VOCABULARY,
+            vocabulary: model.vocabulary,
             hidden: model.hidden,
             adds_bos: false,
         };
@@ -171,7 +196,7 @@ pub fn pack_hollow(name: &str, out: &Path, progress: Progress) -> Result<(), Pac
             let path = dir.join(names.layer(layer));
             write_hollow(&path, Spec::Layer(model.layer()), model.layer_weights(), model.layer_file())?;
         }
-        let post = PostSpec { hidden: model.hidden, vocabulary: VOCABULARY, rms_eps: 1e-6 };
+        let post = PostSpec { hidden: model.hidden, vocabulary: model.vocabulary, rms_eps: 1e-6 };
         write_hollow(&dir.join(names.post()), Spec::Post(post), model.head_weights(), model.post_file())?;
         write_embeddings(model, &dir.join(Names::EMBEDDINGS))?;
         progress("manifest");
@@ -190,8 +215,9 @@ fn write_embeddings(model: &Model, path: &Path) -> Result<(), PackError> {
     let row_bytes = (model.hidden * 2) as u64;
     let fill = || {
         let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        file.set_len(row_bytes * VOCABULARY as u64)?;
-        for token in (0..BYTES).chain(SPECIALS..SPECIALS + 26) {
+        file.set_len(row_bytes * model.vocabulary as u64)?;
+        let specials = (model.specials()..).take(SPECIAL_NAMES.len());
+        for token in (0..BYTES).chain(specials) {
             let row: Vec<u8> = (0..model.hidden)
                 .flat_map(|i| (0x3c00u16 | ((token * 31 + i * 7) % 512) as u16).to_le_bytes())
                 .collect();
@@ -266,8 +292,9 @@ fn byte_names() -> impl Iterator<Item = String> {
     })
 }
 
-fn write_tokenizer(family: Family, dir: &Path) -> Result<(), PackError> {
-    let words = (0..SPECIALS - BYTES).map(word);
+fn write_tokenizer(model: &Model, dir: &Path) -> Result<(), PackError> {
+    let specials = model.specials();
+    let words = (0..specials - BYTES).map(word);
     let vocabulary: Map<String, Value> =
         byte_names().chain(words).enumerate().map(|(id, name)| (name, json!(id))).collect();
     let added: Vec<Value> = SPECIAL_NAMES
@@ -275,7 +302,7 @@ fn write_tokenizer(family: Family, dir: &Path) -> Result<(), PackError> {
         .enumerate()
         .map(|(n, name)| {
             json!({
-                "id": SPECIALS + n, "content": name, "special": name.starts_with("<|"),
+                "id": specials + n, "content": name, "special": name.starts_with("<|"),
                 "normalized": false, "single_word": false, "lstrip": false, "rstrip": false,
             })
         })
@@ -299,7 +326,7 @@ fn write_tokenizer(family: Family, dir: &Path) -> Result<(), PackError> {
         },
     });
     write_file(&dir.join("tokenizer.json"), tokenizer.to_string().as_bytes())?;
-    let thinking = if family == Family::Qwen3 { NO_THINKING } else { "" };
+    let thinking = if model.family == Family::Qwen3 { NO_THINKING } else { "" };
     let config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": false,
@@ -309,6 +336,6 @@ fn write_tokenizer(family: Family, dir: &Path) -> Result<(), PackError> {
         "chat_template": format!("{CHATML}{thinking}{{%- endif %}}"),
     });
     write_json(&dir.join("tokenizer_config.json"), &config)?;
-    let generation = json!({ "bos_token_id": SPECIALS, "eos_token_id": [SPECIALS + 2, SPECIALS] });
+    let generation = json!({ "bos_token_id": specials, "eos_token_id": [specials + 2, specials] });
     write_json(&dir.join("generation_config.json"), &generation)
 }
