@@ -56,6 +56,17 @@ def test_a_mistake_in_a_unit_would_be_told(root, tmp_path):
     assert "Restrat" in done.stdout + done.stderr
 
 
+# Tenths of what systemd-analyze calls exposure; the worker is the service's child.
+@pytest.mark.parametrize("unit, most", [("llm8850.service", 20), ("llm8850-card@1.service", 31),
+                                        ("llm8850-unload.service", 28), ("llm8850-judge.service", 34),
+                                        ("llm8850-overdue.service", 34), ("llm8850-slots.service", 34),
+                                        ("llm8850-triple.service", 16)])
+def test_exposure_does_not_grow(root, unit, most):
+    done = run(*systemd("systemd-analyze"), f"--root={root}", "security", "--offline=true", "--no-pager",
+               f"--threshold={most}", unit, check=False)
+    assert done.returncode == 0 and "Overall exposure" in done.stdout, (done.stdout + done.stderr).splitlines()[-1]
+
+
 def test_every_ordering_is_explained():
     """A comment stands above each of them, or above the group it is in."""
     for path in [*(TOP / "systemd").rglob("*"), *(TOP / "overlay" / SYSTEM).rglob("*")]:
