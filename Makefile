@@ -109,6 +109,7 @@ test-deb: model ## The package installed, updated and removed under a real syste
 
 test-systemd: model ## The service under a real systemd, in a container (as root; see docs/systemd.md)
 	@tests/systemd/run
+	@tests/systemd/run-image
 
 test-lights: build cross ## The lights as real kernels drive them, in QEMU (see docs/lights.md)
 	@tests/lights/run

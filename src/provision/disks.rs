@@ -1,5 +1,6 @@
-//! The data partitions before they are mounted: checked, repaired, made where they are none.
-//! A factory reset makes them, too.
+//! The data partitions before anything uses them: checked, repaired, made where they are none.
+//! A factory reset makes them, too. `state` is mounted here, too: where it is not, systemd puts
+//! memory in its place (`var.mount`).
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,9 +12,14 @@ use crate::sys::root::SysRoot;
 
 const FSCK: &str = "usr/sbin/fsck.ext4";
 const MKFS: &str = "usr/sbin/mkfs.ext4";
+const MOUNT: &str = "usr/bin/mount";
+/// What mount(8) ends with where the file system, not the call, is at fault.
+const UNMOUNTABLE: i32 = 32;
 const LABELS: &str = "dev/disk/by-partlabel";
 const STATE: &str = "state";
 const MODELS: &str = "models";
+const VAR: &str = "var";
+const MOUNTS: &str = "proc/self/mounts";
 /// For all of it; the unit's own limit is longer.
 const PATIENCE: Duration = Duration::from_secs(270);
 
@@ -35,16 +41,38 @@ pub fn order(models: bool) -> &'static str {
 pub fn disks(root: &SysRoot, given: Option<&Path>) -> Vec<String> {
     let mut work = Work { root, until: Instant::now() + PATIENCE, problems: Vec::new() };
     let reset = work.reset(given);
-    for (label, made) in [(STATE, reset.is_some()), (MODELS, reset == Some(true))] {
-        if made {
-            tracing::warn!("factory reset: {label} is made again");
-            work.make(label);
-        } else {
-            work.check(label);
-        }
-    }
+    let state = work.look(STATE, reset.is_some());
+    work.mount_state(state);
+    work.look(MODELS, reset == Some(true));
     report::problems(root, "disks", &work.problems);
     work.problems
+}
+
+/// Whether `/var` is in memory: nothing kept there outlives a restart.
+pub fn forgetful(root: &SysRoot) -> bool {
+    let mounts = std::fs::read_to_string(root.path(MOUNTS)).unwrap_or_default();
+    let word = |line: &str, which| line.split_whitespace().nth(which).map(str::to_owned);
+    // The last is the one that is seen.
+    let var = mounts.lines().rev().find(|line| word(line, 1).as_deref() == Some("/var"));
+    var.is_some_and(|line| word(line, 2).as_deref() == Some("tmpfs"))
+}
+
+/// What a look at a partition came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    /// Checked, repaired, or made.
+    Fit,
+    /// Not there, or not checked: it may be sound.
+    Unknown,
+    /// Mounted already.
+    InUse,
+}
+
+/// Why something is not mounted.
+struct Unmounted {
+    /// By the file system's fault, not the call's.
+    damaged: bool,
+    why: String,
 }
 
 struct Work<'a> {
@@ -89,10 +117,16 @@ impl Work<'_> {
         program::ended(&self.root.path(program), &[arguments, &[&device]].concat(), None, Some(self.until))
     }
 
-    /// Checks and repairs; makes what cannot be.
-    fn check(&mut self, label: &str) {
+    /// Checks and repairs; makes what cannot be repaired, or is to be made.
+    fn look(&mut self, label: &str, made: bool) -> Looked {
+        if made {
+            tracing::warn!("factory reset: {label} is made again");
+            self.make(label);
+            return Looked::Fit;
+        }
         if !self.root.path(LABELS).join(label).exists() {
-            return self.problems.push(format!("the card has no partition `{label}`: write the image again"));
+            self.problems.push(format!("the card has no partition `{label}`: write the image again"));
+            return Looked::Unknown;
         }
         let mut last = String::new();
         // Repairs that lose nothing, then all of them.
@@ -103,18 +137,23 @@ impl Work<'_> {
                     if ended.code != Some(0) {
                         tracing::warn!("{label}: repaired");
                     }
-                    return;
+                    return Looked::Fit;
                 }
                 Ok(ended) if ended.complaint.contains("is mounted") || ended.complaint.contains("in use") => {
-                    return self.problems.push(format!("{label} is not checked: {}", ended.complaint));
+                    self.problems.push(format!("{label} is not checked: {}", ended.complaint));
+                    return Looked::InUse;
                 }
                 Ok(ended) => last = ended.complaint,
                 // It did not run, or did not end: that is no reason to erase anything.
-                Err(e) => return self.problems.push(format!("{label} is not checked: {e}")),
+                Err(e) => {
+                    self.problems.push(format!("{label} is not checked: {e}"));
+                    return Looked::Unknown;
+                }
             }
         }
         self.problems.push(format!("{label} could not be repaired, and is made again, empty: {last}"));
         self.make(label);
+        Looked::Fit
     }
 
     fn make(&mut self, label: &str) {
@@ -123,6 +162,50 @@ impl Work<'_> {
             Ok(ended) if ended.code == Some(0) => {}
             Ok(ended) => self.problems.push(format!("{label} cannot be made: {}", ended.complaint)),
             Err(e) => self.problems.push(format!("{label} cannot be made: {e}")),
+        }
+    }
+
+    /// Mounts `state`. What cannot be is made again. Where that does not help either, the
+    /// service answers, and remembers nothing.
+    fn mount_state(&mut self, looked: Looked) {
+        if looked == Looked::InUse || self.mounted(looked) {
+            return;
+        }
+        let told = "nothing is remembered over a restart, for /var is in memory: write the image again, to another card";
+        self.problems.push(told.into());
+    }
+
+    fn mounted(&mut self, looked: Looked) -> bool {
+        if !self.root.path(LABELS).join(STATE).exists() {
+            return false;
+        }
+        let mut mounted = self.mount();
+        if let Err(Unmounted { damaged: true, why }) = &mounted
+            && looked == Looked::Fit
+        {
+            self.problems.push(format!("{STATE} cannot be mounted, and is made again, empty: {why}"));
+            self.make(STATE);
+            mounted = self.mount();
+        }
+        mounted
+            .map_err(|Unmounted { why, .. }| self.problems.push(format!("{STATE} cannot be mounted: {why}")))
+            .is_ok()
+    }
+
+    fn mount(&self) -> Result<(), Unmounted> {
+        let (device, place) = (self.root.path(LABELS).join(STATE), self.root.path(VAR));
+        let arguments = [
+            "-t",
+            "ext4",
+            "-o",
+            "noatime,errors=remount-ro",
+            &device.to_string_lossy(),
+            &place.to_string_lossy(),
+        ];
+        match program::ended(&self.root.path(MOUNT), &arguments, None, Some(self.until)) {
+            Ok(ended) if ended.code == Some(0) => Ok(()),
+            Ok(ended) => Err(Unmounted { damaged: ended.code == Some(UNMOUNTABLE), why: ended.complaint }),
+            Err(why) => Err(Unmounted { damaged: false, why }),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The sections of `appliance.toml` that are not the service's own.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -183,6 +184,25 @@ impl Section for Ssh {
                 "has what is no public key: write lines of a file such as id_ed25519.pub, never of id_ed25519; nobody gets in",
             );
             self.authorized_keys.clear();
+        }
+    }
+}
+
+/// `[fallback]`: what answers, on the CPU, when there is no card to answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fallback {
+    /// A small model's directory; empty: nothing answers. The library is the image's.
+    pub model_dir: Option<PathBuf>,
+}
+
+impl Section for Fallback {
+    const NAME: &'static str = "fallback";
+
+    fn check(&mut self, findings: &mut Findings) {
+        if self.model_dir.as_ref().is_some_and(|dir| !dir.as_os_str().is_empty() && !dir.is_absolute()) {
+            findings.wrong("model_dir", "is no whole path: write one such as \"/models/fallback\"");
+            self.model_dir = None;
         }
     }
 }

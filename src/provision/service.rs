@@ -42,6 +42,13 @@ pub fn without_vendor(config: &mut Table) {
     section("recovery", |recovery| drop(recovery.remove("helper")));
 }
 
+/// Has the small model in `dir` answer, on the CPU, when the card does not.
+pub fn stand_in(config: &mut Table, dir: &Path) {
+    let text = |path: &Path| Value::from(path.to_string_lossy().into_owned());
+    let section = [("model_dir".to_owned(), text(dir)), ("runtime".to_owned(), text(Path::new(RUNTIME)))];
+    config.insert("fallback".into(), Table::from_iter(section).into());
+}
+
 /// Where the service and the image's own programs meet.
 fn places() -> Table {
     let text = |path: &Path| Value::from(path.to_string_lossy().into_owned());

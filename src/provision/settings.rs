@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use toml::Table;
 
 use super::understand::{Understood, overlay, understand};
-use super::{NAME, report, system, text};
+use super::{NAME, disks, report, system, text};
 use crate::fault::{Failure, Fault, Result};
 use crate::slots::setup::{Access, DEVICE, Setup};
 use crate::slots::{Firmware, Keeper};
@@ -145,7 +145,8 @@ impl Work<'_> {
         let Understood { good, problems, cleared, whole } = understand(bytes, imported, Path::new(NAME));
         let good = if whole { good } else { overlay(imported, &good) };
         let mistakes: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        let safe = self.keep(&good, imported, cleared.as_deref().unwrap_or(bytes));
+        let kept = self.keep(&good, imported, cleared.as_deref().unwrap_or(bytes));
+        let safe = kept && !disks::forgetful(self.root);
         let status = report::status(self.root, &good, &[mistakes.clone(), self.problems.clone()].concat());
         self.problems.extend(mistakes);
         let mut files = Vec::new();

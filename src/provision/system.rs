@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::schema::{Host, Network, Ssh, Wifi};
+use super::schema::{Fallback, Host, Network, Ssh, Wifi};
 use super::understand::section;
 use super::{network, service};
 use crate::slots::TOLD;
@@ -16,6 +16,8 @@ use crate::sys::store;
 const BASE: &str = "usr/lib/llm8850/config.toml";
 const CONFIG: &str = "run/llm8850-config/config.toml";
 const NETWORKD: &str = "run/systemd/network/10-appliance.network";
+/// The small model that answers without a card where nothing else is said.
+const FALLBACK: &str = "/models/fallback";
 const IWD: &str = "run/llm8850-config/iwd.conf";
 const PROFILES: &str = "var/lib/iwd";
 const KEYS: &str = "run/llm8850-config/authorized_keys";
@@ -95,6 +97,9 @@ impl Work<'_> {
         if !self.vendor(&base) {
             service::without_vendor(&mut config);
         }
+        if let Some(dir) = self.stand_in(good) {
+            service::stand_in(&mut config, &dir);
+        }
         // The key is there before the service that asks for it.
         self.place(&format!("{TOLD}/{OWN_KEY}"), locked.then_some(key), 0o600);
         match toml::to_string(&config) {
@@ -107,6 +112,13 @@ impl Work<'_> {
     fn vendor(&self, base: &Table) -> bool {
         let runtime = base.get("worker").and_then(|worker| worker.get("runtime")).and_then(Value::as_str);
         runtime.is_some_and(|runtime| self.root.path(runtime).exists())
+    }
+
+    /// The directory of the small model that is to answer without a card.
+    fn stand_in(&self, good: &Table) -> Option<PathBuf> {
+        let asked = section::<Fallback>(good).model_dir;
+        let own = || self.root.path(FALLBACK).is_dir().then(|| FALLBACK.into());
+        asked.map_or_else(own, |dir| (!dir.as_os_str().is_empty()).then_some(dir))
     }
 
     /// One Wi-Fi at most: others that were set before are forgotten.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, Deserializer};
 use toml::{Spanned, Table, Value};
 
-use super::schema::{Host, Network, Ssh, Wifi};
+use super::schema::{Fallback, Host, Network, Ssh, Wifi};
 use super::secrets::{self, Taken};
 use super::text;
 use crate::config::{
@@ -76,6 +76,7 @@ fn check(document: &mut Document<'_>, findings: &mut Findings) -> bool {
     document.take::<Network>(findings);
     document.take::<Wifi>(findings);
     document.take::<Ssh>(findings);
+    document.take::<Fallback>(findings);
     document.take::<Server>(findings);
     let access: Access = document.take(findings);
     document.take::<Model>(findings);

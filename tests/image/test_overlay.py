@@ -37,7 +37,7 @@ def root(installed, tmp_path_factory):
 
 def units():
     return sorted({p.name for d in ("systemd", f"overlay/{SYSTEM}") for p in (TOP / d).glob("*")
-                   if p.suffix in (".service", ".socket", ".path", ".timer")})
+                   if p.suffix in (".service", ".socket", ".path", ".timer", ".mount")})
 
 
 def test_units_are_sound(root):
@@ -56,10 +56,21 @@ def test_a_mistake_in_a_unit_would_be_told(root, tmp_path):
     assert "Restrat" in done.stdout + done.stderr
 
 
+# Tenths of what systemd-analyze calls exposure; the worker is the service's child.
+@pytest.mark.parametrize("unit, most", [("llm8850.service", 20), ("llm8850-card@1.service", 31),
+                                        ("llm8850-unload.service", 28), ("llm8850-judge.service", 34),
+                                        ("llm8850-overdue.service", 34), ("llm8850-slots.service", 34),
+                                        ("llm8850-triple.service", 16)])
+def test_exposure_does_not_grow(root, unit, most):
+    done = run(*systemd("systemd-analyze"), f"--root={root}", "security", "--offline=true", "--no-pager",
+               f"--threshold={most}", unit, check=False)
+    assert done.returncode == 0 and "Overall exposure" in done.stdout, (done.stdout + done.stderr).splitlines()[-1]
+
+
 def test_every_ordering_is_explained():
     """A comment stands above each of them, or above the group it is in."""
     for path in [*(TOP / "systemd").rglob("*"), *(TOP / "overlay" / SYSTEM).rglob("*")]:
-        if path.suffix not in (".service", ".socket", ".path", ".timer", ".conf"):
+        if path.suffix not in (".service", ".socket", ".path", ".timer", ".mount", ".conf"):
             continue
         explained = False
         for line in path.read_text().splitlines():
@@ -89,7 +100,7 @@ def test_users_and_directories(root, tmp_path):
 
 def test_presets_name_what_there_is(root):
     text = (root / "usr/lib/systemd/system-preset/10-llm8850.preset").read_text()
-    wanted = re.findall(r"^enable (llm8850\S*|sshd\S*)", text, re.M)
+    wanted = re.findall(r"^enable (llm8850\S*|sshd\S*|var.mount)", text, re.M)
     assert wanted
     run(*systemd("systemctl"), f"--root={root}", "preset", *wanted)
     for unit in wanted:
@@ -124,13 +135,20 @@ def mounts(root, tmp_path_factory):
 
 
 def test_fstab_becomes_the_mounts_that_are_meant(root, mounts):
-    for unit, label in (("var.mount", "state"), ("models.mount", "models")):
-        text = (mounts / unit).read_text()
-        assert f"What=/dev/disk/by-partlabel/{label}" in text
-        assert "After=llm8850-disks.service" in text
-        assert "Before=local-fs.target" in text and "errors=remount-ro" in text
-        assert not (mounts / "local-fs.target.requires" / unit).exists()
+    text = (mounts / "models.mount").read_text()
+    assert "What=/dev/disk/by-partlabel/models" in text
+    assert "After=llm8850-disks.service" in text
+    assert "Before=local-fs.target" in text and "errors=remount-ro" in text
+    assert not (mounts / "local-fs.target.requires/models.mount").exists()
+    assert not (mounts / "var.mount").exists(), "it would go before the image's own"
     assert "[Install]\nWantedBy=sysinit.target" in (root / SYSTEM / "llm8850-disks.service").read_text()
+
+
+def test_var_never_fails(root):
+    """Its unit stands in for `state`: what keeps something there requires it."""
+    unit = (root / SYSTEM / "var.mount").read_text()
+    for line in ("After=llm8850-disks.service", "ConditionPathIsMountPoint=!/var", "What=tmpfs"):
+        assert re.search(f"^{re.escape(line)}$", unit, re.M), line
 
 
 def whole_start(root, mounts, copy):
@@ -151,7 +169,7 @@ def test_nothing_waits_for_itself(root, mounts, tmp_path):
 def test_what_waits_for_itself_would_be_told(root, mounts, tmp_path):
     changed = tmp_path / "changed"
     shutil.copytree(mounts, changed, symlinks=True)
-    unit = changed / "var.mount"
+    unit = changed / "models.mount"
     unit.write_text(unit.read_text().replace("[Mount]", "Before=systemd-repart.service\n[Mount]"))
     assert "cycle" in whole_start(root, changed, tmp_path / "root")
 

@@ -4,6 +4,12 @@ use crate::system::System;
 
 const STATE: &str = "/dev/disk/by-partlabel/state";
 const MODELS: &str = "/dev/disk/by-partlabel/models";
+const FORGETFUL: &str =
+    "nothing is remembered over a restart, for /var is in memory: write the image again, to another card";
+
+fn mounted() -> String {
+    format!("mount -t ext4 -o noatime,errors=remount-ro {STATE} /var")
+}
 
 fn card() -> System {
     let system = System::new();
@@ -18,7 +24,8 @@ fn sound_and_repaired_partitions_stay() {
     // Of state and models, the last line first.
     system.put("exit-fsck.ext4", "1\n0\n");
     system.provision("disks");
-    assert_eq!(system.log(), [format!("fsck.ext4 -p {STATE}"), format!("fsck.ext4 -p {MODELS}")]);
+    let expected = [format!("fsck.ext4 -p {STATE}"), mounted(), format!("fsck.ext4 -p {MODELS}")];
+    assert_eq!(system.log(), expected);
     assert_eq!(system.problems("disks"), [""; 0]);
 }
 
@@ -31,6 +38,7 @@ fn what_cannot_be_repaired_is_made_again_and_told() {
         format!("fsck.ext4 -p {STATE}"),
         format!("fsck.ext4 -y {STATE}"),
         format!("mkfs.ext4 -q -F -m 0 -L state {STATE}"),
+        mounted(),
         format!("fsck.ext4 -p {MODELS}"),
         format!("fsck.ext4 -y {MODELS}"),
     ];
@@ -43,12 +51,51 @@ fn what_cannot_be_repaired_is_made_again_and_told() {
 fn a_check_that_does_not_run_erases_nothing() {
     let system = card();
     std::fs::remove_file(system.path("usr/sbin/fsck.ext4")).unwrap();
+    // Unchecked, it may be sound, whatever mount says.
+    system.put("exit-mount", "32\n");
     system.provision("disks");
-    assert!(system.log().is_empty());
-    assert!(system.problems("disks").iter().all(|problem| problem.contains("is not checked")));
+    assert_eq!(system.log(), [mounted()]);
+    let problems = system.problems("disks");
+    assert_eq!(problems[1..3], ["state cannot be mounted: mount: trouble 32", FORGETFUL]);
+    assert!(problems[0].contains("state is not checked") && problems[3].contains("models is not checked"));
+}
+
+#[test]
+fn what_is_mounted_already_is_left_alone() {
+    let system = card();
+    let script = "#!/bin/sh\necho \"$2 is mounted.\" >&2\nexit 8\n";
+    system.program("usr/sbin/fsck.ext4", script);
+    system.provision("disks");
+    assert!(system.log().is_empty(), "{:?}", system.log());
+}
+
+#[test]
+fn without_a_partition_to_mount_everything_is_in_memory_and_told() {
     let bare = System::new();
     bare.provision("disks");
-    assert_eq!(bare.problems("disks")[0], "the card has no partition `state`: write the image again");
+    assert_eq!(bare.log(), [""; 0]);
+    let missing = |label| format!("the card has no partition `{label}`: write the image again");
+    assert_eq!(bare.problems("disks"), [missing("state"), FORGETFUL.into(), missing("models")]);
+}
+
+#[test]
+fn what_cannot_be_mounted_is_made_again_and_otherwise_in_memory() {
+    let make = format!("mkfs.ext4 -q -F -m 0 -L state {STATE}");
+    let check = |label: &str| format!("fsck.ext4 -p {label}");
+    let again = "state cannot be mounted, and is made again, empty: mount: trouble 32";
+    // What mount ends with, the last line first; whether state is made; what it comes to.
+    for (codes, made, memory) in [("0\n32\n", true, false), ("32\n32\n", true, true), ("1\n", false, true)] {
+        let system = card();
+        system.put("exit-mount", codes);
+        system.provision("disks");
+        let mut expected = vec![check(STATE), mounted()];
+        expected.extend(made.then(|| [make.clone(), mounted()]).into_iter().flatten());
+        expected.push(check(MODELS));
+        assert_eq!(system.log(), expected, "{codes:?}");
+        let problems = system.problems("disks");
+        assert_eq!(problems.iter().any(|problem| problem == again), made, "{problems:?}");
+        assert_eq!(problems.iter().any(|problem| problem == FORGETFUL), memory, "{problems:?}");
+    }
 }
 
 #[test]
@@ -66,7 +113,7 @@ fn a_factory_reset_makes_state_again_once_and_models_only_when_asked() {
         assert!(!system.path(format!("setup/{name}")).exists());
         let before = system.log().len();
         system.provision("disks");
-        assert!(system.log()[before..].iter().all(|line| line.starts_with("fsck")));
+        assert!(!system.log()[before..].iter().any(|line| line.starts_with("mkfs")));
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use llm8850::config::Config;
+
 use crate::system::System;
 
 const FILE: &str = "# The wall's.\r\n[host]\r\nname = \"wall\"\r\ntimezone = \"Europe/Vienna\"\r\n\
@@ -67,6 +69,32 @@ fn the_vendors_runtime_is_used_only_where_the_image_has_it() {
     system.put("usr/lib/axcl/libaxcl_rt.so", "");
     let with = configured();
     assert!(with.contains("/usr/lib/axcl/libaxcl_rt.so") && with.contains("card.sock"), "{with}");
+}
+
+#[test]
+fn a_small_model_stands_in_for_the_card_where_there_is_one() {
+    let system = System::new();
+    system.put("usr/lib/axcl/libaxcl_rt.so", "");
+    let base = "[worker]\nruntime = \"/usr/lib/axcl/libaxcl_rt.so\"\n[recovery]\nstate_dir = \"/x\"\n";
+    system.put("usr/lib/llm8850/config.toml", base);
+    let fallback = |settings: &str| {
+        system.put("setup/appliance.toml", settings);
+        system.provision("settings");
+        let (config, problems) = Config::load(&system.path("run/llm8850-config/config.toml"));
+        assert_eq!(problems, []);
+        config.fallback.configured().then_some((config.fallback.model_dir, config.fallback.runtime))
+    };
+    let ours = |dir: &str| Some((dir.into(), "/usr/lib/llm8850/libaxcl_rt.so".into()));
+    assert_eq!(fallback("[host]\n"), None);
+    assert_eq!(fallback("[fallback]\nmodel_dir = \"/models/tiny\"\n"), ours("/models/tiny"));
+    system.put("models/fallback/config.json", "");
+    assert_eq!(fallback("[host]\n"), ours("/models/fallback"));
+    assert_eq!(fallback("[fallback]\nmodel_dir = \"\"\n"), None);
+    assert_eq!(fallback("[fallback]\nmodel_dir = \"tiny\"\n"), ours("/models/fallback"));
+    assert_eq!(
+        system.problems("settings"),
+        ["appliance.toml:2: fallback.model_dir: is no whole path: write one such as \"/models/fallback\""]
+    );
 }
 
 #[test]
@@ -146,6 +174,20 @@ fn without_the_partition_the_settings_of_the_last_start_apply_and_it_is_made_aga
     let expected = [format!("fsck.vfat -a -w {device}"), format!("mkfs.vfat -F 32 -n SETUP {device}")];
     assert_eq!(system.log(), expected);
     assert_eq!(system.read("proc/sys/kernel/hostname"), "wall");
+}
+
+#[test]
+fn secrets_stay_in_the_file_where_nothing_outlives_a_restart() {
+    let var = |kind: &str| {
+        let system = System::new();
+        system
+            .put("proc/self/mounts", format!("/dev/dm-0 / erofs ro 0 0\n/dev/sda6 /var ext4 rw 0 0\n{kind}"));
+        system.put("setup/appliance.toml", FILE);
+        system.provision("settings");
+        system.read("setup/appliance.toml").contains("correct horse")
+    };
+    assert!(var("tmpfs /var tmpfs rw 0 0\n"));
+    assert!(!var("tmpfs /run tmpfs rw 0 0\n"));
 }
 
 #[test]

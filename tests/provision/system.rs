@@ -37,9 +37,14 @@ impl System {
         let top = Path::new(env!("CARGO_MANIFEST_DIR"));
         let template = fs::read_to_string(top.join("overlay/usr/share/llm8850/appliance.toml")).unwrap();
         system.put("usr/share/llm8850/appliance.toml", &template);
-        for program in
-            ["sbin/fsck.ext4", "sbin/mkfs.ext4", "sbin/fsck.vfat", "sbin/mkfs.vfat", "bin/systemctl"]
-        {
+        for program in [
+            "sbin/fsck.ext4",
+            "sbin/mkfs.ext4",
+            "sbin/fsck.vfat",
+            "sbin/mkfs.vfat",
+            "bin/mount",
+            "bin/systemctl",
+        ] {
             system.program(&format!("usr/{program}"), PROGRAM);
         }
         system

@@ -180,6 +180,32 @@ def case_rights():
     return f"uid {user}, CAP_SYSLOG alone, oom_score_adj {' and worker '.join(score)}"
 
 
+def opened(kind, major):
+    """What comes of opening a device node, made now, of which there is no device, within the service's limits."""
+    return shell(f"mknod /dev/probe {kind} {major} 250; echo $$ > /sys/fs/cgroup{show('ControlGroup')}/cgroup.procs;"
+                 " head -c 0 /dev/probe 2>&1 > /dev/null < /dev/null; rm /dev/probe", check=False)
+
+
+def case_sandbox():
+    """of /sys the service may write devices, LEDs among them, and it opens no disks"""
+    # The container's own /sys is read-only throughout: two parts of it that were not, for the service that starts then.
+    parts = ("/sys/devices", "/sys/bus")
+    for part in parts:
+        inside("mount", "-t", "tmpfs", "tmpfs", part)
+    inside("systemctl", "restart", UNIT)
+    until(ready, "ready after a restart", limit=120)
+    options = {}
+    for line in shell(f"cat /proc/{supervisor()}/mountinfo").splitlines():
+        fields = line.split()
+        options[fields[4]] = fields[5].split(",")[0]
+    assert [options[part] for part in (*parts, "/proc/sys")] == ["rw", "ro", "ro"], options
+    inside("umount", *parts)
+    # What only drivers of later give a meaning is admitted, too.
+    assert "No such device" in opened("c", 240), opened("c", 240)
+    assert "not permitted" in opened("b", 7), opened("b", 7)
+    return "/sys/devices can be written, the rest of /sys cannot; disks are refused, a driver's nodes to come are not"
+
+
 def case_helper():
     """the card helper answers the service's user, and nobody else"""
     def talk(user):
@@ -382,7 +408,7 @@ def case_shutdown():
     return f"in order, {time.monotonic() - began:.1f} s for the whole shutdown"
 
 
-CASES = [case_boot, case_rights, case_helper, case_hung, case_killed, case_crash_loop, case_worker,
+CASES = [case_boot, case_rights, case_sandbox, case_helper, case_hung, case_killed, case_crash_loop, case_worker,
          case_journal, case_journal_hangs, case_full, case_read_only, case_clock, case_shutdown]
 
 
@@ -421,4 +447,5 @@ def main():
     return 1 if failed else 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

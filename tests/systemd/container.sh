@@ -16,13 +16,14 @@ needs_container() {
     done
 }
 
-# boot_container ROOT: boots it. $leader is its first process, $nspawn its parent; ended and removed when the script ends.
+# boot_container ROOT [OPTION…]: boots it. $leader is its first process, $nspawn its parent; ended and removed when the script ends.
 boot_container() {
     container=$1 leader=
     local log=$1.log
+    shift
     # Without its filter of system calls, which forbids pidfd_getfd; the image has none.
     SYSTEMD_SECCOMP=0 SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn --quiet --boot --register=no --keep-unit \
-        --private-network --capability=CAP_SYSLOG --console=pipe --link-journal=no --directory="$1" > "$log" 2>&1 < /dev/null &
+        --private-network --capability=CAP_SYSLOG --console=pipe --link-journal=no --directory="$container" "$@" > "$log" 2>&1 < /dev/null &
     nspawn=$!
     trap end_container EXIT
     for _ in $(seq 100); do

@@ -52,7 +52,6 @@ function remedy(status) {
     parts.push(`Nothing needs to be done: it mends itself. Cause: ${cause}`);
   }
   if (status.next_try_s != null) parts.push(`The card is tried again in ${duration(status.next_try_s)}.`);
-  if (status.problems.length) parts.push(`The configuration has a mistake: ${status.problems[0]}`);
   return parts.join(" ");
 }
 
@@ -227,6 +226,8 @@ async function poll() {
     showLamp("status", status.lights.status);
     showLamp("fault", status.lights.fault);
     showFacts(status);
+    showProblems(status.problems);
+    showSystem(status.appliance);
     say($("model"), status.model ? status.model.name : "");
     say($("about"), `Version ${status.version}, running since ${new Date(status.started * 1000).toLocaleString()}`);
     const { incidents, recoveries } = status.counters, { code, rung } = status.incident || {};
