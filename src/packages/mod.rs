@@ -96,9 +96,10 @@ pub fn is_name(name: &str) -> bool {
     begins && name.len() <= LONGEST_NAME && name.bytes().all(plain) && name != DEFAULT
 }
 
-/// Whether a manifest may list such a file.
+/// Whether a manifest may list such a file: no other name leads to it.
 fn may_list(path: &str) -> bool {
-    path != MANIFEST_FILE && path != MARK
+    let plain: PathBuf = Path::new(path).components().collect();
+    plain.as_os_str() == path && path != MANIFEST_FILE && path != MARK
 }
 
 /// What is in a directory, in order; nothing where it cannot be read.

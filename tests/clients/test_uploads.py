@@ -110,7 +110,8 @@ def test_tus_goes_on_after_the_service_was_started_anew(image, package, tmp_path
         again = tus(second, image).uploader(url=second.base + url, **options)
         assert again.offset == 1_400_000
         again.upload()
-        tus(second, image).uploader(file_path=str(package / "config.json"), metadata={"model": "tus", "path": "config.json"}).upload()
+        config = {"model": "tus", "path": "config.json"}
+        tus(second, image).uploader(file_path=str(package / "config.json"), metadata=config).upload()
         ask(second, image, "POST", "/v1/models/installs/tus")
         while (told := ask(second, image, "GET", "/v1/models/installs")["last"])["state"] == "checking":
             pass
