@@ -38,6 +38,7 @@ pub mod link;
 pub mod machine;
 pub mod metrics;
 pub mod model;
+pub mod packages;
 pub mod provision;
 pub mod recover;
 pub mod service;

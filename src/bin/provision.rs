@@ -1,12 +1,17 @@
-//! Provisioning: data partitions, settings from the card's partition `setup`, orders of the
-//! service.
+//! Provisioning: data partitions, settings from the card's partition `setup`, models, orders of
+//! the service.
 
+use std::fs::File;
+use std::io::{self, stdin};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use llm8850::config::Level;
-use llm8850::provision::{disks, orders, settings};
+use llm8850::packages::serve;
+use llm8850::packages::stick::stick;
+use llm8850::provision::{disks, orders, report, settings};
 use llm8850::slots::{Keeper, RaspberryPi};
 use llm8850::sys::log;
 use llm8850::sys::root::SysRoot;
@@ -22,7 +27,13 @@ struct Arguments {
     /// A directory that stands for the partition `setup`.
     #[arg(long, hide = true)]
     setup_dir: Option<PathBuf>,
+    /// A directory that stands for a stick.
+    #[arg(long, hide = true)]
+    stick_dir: Option<PathBuf>,
     verb: Verb,
+    /// The stick's device.
+    #[arg(required_if_eq("verb", "stick"))]
+    device: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -31,8 +42,14 @@ enum Verb {
     Disks,
     /// Take the settings from appliance.toml and apply them.
     Settings,
+    /// Tidy the partition `models` after a power cut, and make it read-only.
+    Models,
     /// Carry out what the service ordered.
     Orders,
+    /// Take in a part of a model: one request, from standard input, is answered there.
+    TakeIn,
+    /// Take in the models of a USB stick.
+    Stick,
 }
 
 /// What is wrong is reported where people look: the boot goes on.
@@ -45,9 +62,22 @@ fn main() -> ExitCode {
     let setup = arguments.setup_dir.as_deref();
     let mut keeper = Keeper::new(root.clone(), RaspberryPi::new(root.clone(), arguments.setup_dir.clone()));
     match arguments.verb {
-        Verb::Disks => disks::disks(&root, setup),
-        Verb::Settings => settings::settings(&root, setup, &keeper),
-        Verb::Orders => orders::orders(&root, setup, &mut keeper),
-    };
+        Verb::Disks => drop(disks::disks(&root, setup)),
+        Verb::Settings => drop(settings::settings(&root, setup, &keeper)),
+        Verb::Models => report::problems(&root, "models", &serve::start(&root)),
+        Verb::Orders => drop(orders::orders(&root, setup, &mut keeper)),
+        Verb::TakeIn => match connection() {
+            Ok(stream) => serve::serve(&root, &stream),
+            Err(e) => error!("standard input: {e}"),
+        },
+        Verb::Stick => {
+            stick(&root, &arguments.device.unwrap_or_default(), arguments.stick_dir.as_deref());
+        }
+    }
     ExitCode::SUCCESS
+}
+
+/// What systemd passed on of a socket.
+fn connection() -> io::Result<File> {
+    Ok(File::from(stdin().as_fd().try_clone_to_owned()?))
 }

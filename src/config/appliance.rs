@@ -15,6 +15,8 @@ pub struct Appliance {
     pub dir: PathBuf,
     /// Where they are asked for something. Empty: nowhere.
     pub orders: PathBuf,
+    /// The socket where models are taken in. Empty: nowhere.
+    pub models: PathBuf,
 }
 
 impl Appliance {
@@ -27,6 +29,11 @@ impl Appliance {
     /// What they know of the boot slots.
     pub fn slots(&self) -> Option<Value> {
         self.read("slots.json")
+    }
+
+    /// How it went with the last model that was taken in, or goes.
+    pub fn told_of_models(&self) -> Option<Value> {
+        self.read("models.json")
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {

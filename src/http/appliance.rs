@@ -8,15 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
 use hyper::{Response, StatusCode};
 use serde_json::json;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
 use super::Context;
-use super::body::{Body, json as reply};
+use super::body::{self, Body, json as reply};
 use super::error::ApiError;
 use super::fields::{self, Fields};
 use crate::sys::store;
@@ -100,14 +98,7 @@ where
     let created = part(&path);
     let mut file = blocking(move || File::create(created)).await?;
     let mut length = 0;
-    loop {
-        let frame = timeout(patience, body.frame()).await.map_err(|_| {
-            let message = "The update stopped coming.";
-            ApiError::invalid(message).status(StatusCode::REQUEST_TIMEOUT).code("body_timeout")
-        })?;
-        let Some(frame) = frame else { break };
-        let broken = |e: B::Error| ApiError::invalid(format!("The update broke off: {}.", e.into()));
-        let Ok(piece) = frame.map_err(broken)?.into_data() else { continue };
+    while let Some(piece) = body::piece(body.as_mut(), patience, "update").await? {
         length += piece.len() as u64;
         if length > most {
             return Err(no_room(most));
@@ -140,9 +131,8 @@ fn orders(context: &Context) -> Result<PathBuf, ApiError> {
     if orders.as_os_str().is_empty() { Err(no_image()) } else { Ok(orders) }
 }
 
-fn no_image() -> ApiError {
-    let message =
-        "There is nothing to update or to reset: the service does not run on the appliance's image.";
+pub(super) fn no_image() -> ApiError {
+    let message = "There is nothing to update, to reset or to install: the service does not run on the appliance's image.";
     ApiError::invalid(message).status(StatusCode::NOT_FOUND).code("not_an_image")
 }
 

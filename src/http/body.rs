@@ -106,6 +106,34 @@ impl<B> Drop for Followed<B> {
     }
 }
 
+/// The next piece of a body that is not read into memory; `None` at its end. `what` it is of.
+///
+/// # Errors
+/// 408 where none comes within `patience`, 400 where the body breaks off.
+pub async fn piece<B>(
+    mut body: Pin<&mut B>,
+    patience: Duration,
+    what: &str,
+) -> Result<Option<Bytes>, ApiError>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    loop {
+        let frame = timeout(patience, body.frame()).await.map_err(|_| {
+            ApiError::invalid(format!("The {what} stopped coming."))
+                .status(StatusCode::REQUEST_TIMEOUT)
+                .code("body_timeout")
+        })?;
+        let Some(frame) = frame else { return Ok(None) };
+        let broken = |e: B::Error| ApiError::invalid(format!("The {what} broke off: {}.", e.into()));
+        // What is no data is a trailer.
+        if let Ok(piece) = frame.map_err(broken)?.into_data() {
+            return Ok(Some(piece));
+        }
+    }
+}
+
 /// Bounds the memory of all request bodies being read at a time. What was announced but not sent
 /// takes no room, and when there is no more the largest body makes some: whoever asks for little
 /// waits for nobody.

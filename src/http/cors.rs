@@ -49,7 +49,7 @@ impl Cors {
         if self.allowed.is_none() {
             return response;
         }
-        let methods = HeaderValue::from_static("GET, POST, DELETE, OPTIONS");
+        let methods = HeaderValue::from_static("GET, POST, PATCH, DELETE, OPTIONS");
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
         let allowed = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
         let allowed = allowed.unwrap_or(HeaderValue::from_static("*"));

@@ -16,7 +16,7 @@ use super::ollama::{self, reply::Form};
 use super::route::Route;
 use super::tally::Tally;
 use super::{
-    Context, access, appliance, diagnostics, health, images, metrics, openai, openapi, page, vendor,
+    Context, access, appliance, diagnostics, health, images, metrics, openai, openapi, page, uploads, vendor,
 };
 use crate::config::Images;
 use crate::sys::chance;
@@ -96,6 +96,9 @@ where
         Err(error) => return tell(error),
     }
     // Not read into memory.
+    if matches!(route, Route::Uploads | Route::Upload(..)) {
+        return uploads::tus(context, &route, request).await;
+    }
     if route == Route::Update && method == Method::POST {
         return appliance::update(context, request.into_body()).await.unwrap_or_else(tell);
     }
@@ -134,6 +137,14 @@ async fn act(
         Route::Diagnostics => diagnostics::diagnostics(context).await,
         Route::Update => appliance::slots(context),
         Route::FactoryReset => appliance::factory_reset(context, &body).await,
+        Route::Installs if *method == Method::POST => uploads::begin(context, &body).await,
+        Route::Installs => uploads::list(context).await,
+        Route::Install(model) if *method == Method::POST => uploads::install(context, model).await,
+        Route::Install(model) => uploads::delete(context, model, true).await,
+        Route::Incoming(model) if *method == Method::DELETE => uploads::delete(context, model, false).await,
+        Route::Incoming(model) => uploads::incoming(context, model).await,
+        // Dealt with before: their bodies are not read.
+        Route::Uploads | Route::Upload(..) => Err(ApiError::internal("an upload without its body")),
         Route::OpenApi => Ok(openapi::openapi()),
         Route::Metrics => Ok(metrics::metrics(context)),
         Route::Models => Ok(openai::models::list(context)),

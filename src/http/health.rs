@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::body::{Body, json};
+use super::fields::set;
 use crate::fault::Fault;
 use crate::lights::{Lamps, Look};
 use crate::service::Settings;
@@ -61,8 +62,12 @@ pub(super) fn status_value(context: &Context) -> Value {
             "fault": {"colour": lights.fault_colour, "shows": fault_lamp},
         });
         fields.insert("lights".into(), lamps);
-        if let Some(slots) = appliance.slots() {
-            fields.insert("appliance".into(), slots);
+        let mut image = appliance.slots();
+        if let Some(models) = appliance.told_of_models() {
+            set(image.get_or_insert_with(|| json!({})), "models", models);
+        }
+        if let Some(image) = image {
+            fields.insert("appliance".into(), image);
         }
     }
     status

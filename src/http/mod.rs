@@ -18,6 +18,7 @@
 //! | what dialects have in common of messages and parameters | [`message`], [`sampling`] |
 //! | liveness, readiness, status | [`health`] |
 //! | updates and factory reset of the image | [`appliance`] |
+//! | models that are sent to the image | [`uploads`] |
 //! | the document of the interface | [`openapi`], openapi.json |
 //! | the page for a person | [`page`] |
 //! | the archive for who was not there | [`diagnostics`], `redact` |
@@ -54,6 +55,7 @@ pub mod sampling;
 pub mod sentences;
 pub mod server;
 pub mod tally;
+pub mod uploads;
 pub mod vendor;
 pub mod wire;
 

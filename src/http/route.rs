@@ -19,6 +19,12 @@ pub enum Route {
     /// Of the image.
     Update,
     FactoryReset,
+    Installs,
+    Install(String),
+    Uploads,
+    Incoming(String),
+    /// Of a model, a file.
+    Upload(String, String),
     OpenApi,
     /// Of Azure's deployment, where one is named.
     Chat(Option<String>),
@@ -53,6 +59,9 @@ const BOTH: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
 const CALL: &[Method] = &[Method::GET, Method::POST];
 const BLOB: &[Method] = &[Method::HEAD, Method::POST];
 const DELETE: &[Method] = &[Method::DELETE];
+const INSTALL: &[Method] = &[Method::POST, Method::DELETE];
+const HELD: &[Method] = &[Method::GET, Method::HEAD, Method::DELETE];
+const UPLOAD: &[Method] = &[Method::HEAD, Method::PATCH];
 const ANY: &[Method] = &[Method::GET, Method::HEAD, Method::POST, Method::DELETE];
 
 impl Route {
@@ -84,6 +93,13 @@ impl Route {
             ["v1", "embeddings"] => Route::Embeddings,
             ["openai", "deployments", _name, "embeddings"] => Route::Embeddings,
             ["v1", "models"] | ["models"] => Route::Models,
+            ["v1", "models", "installs"] => Route::Installs,
+            ["v1", "models", "installs", model] => Route::Install(unescape(model)),
+            ["v1", "models", "uploads"] => Route::Uploads,
+            ["v1", "models", "uploads", model] => Route::Incoming(unescape(model)),
+            ["v1", "models", "uploads", model, path @ ..] => {
+                Route::Upload(unescape(model), unescape(&path.join("/")))
+            }
             ["v1", "models", id @ ..] | ["models", id @ ..] => Route::Model(unescape(&id.join("/"))),
             [] => Route::Root,
             ["api", "chat"] => Route::Ollama(Form::Chat),
@@ -108,8 +124,11 @@ impl Route {
         match self {
             Route::Chat(_) | Route::Completions(_) | Route::Responses | Route::Embeddings => WRITE,
             Route::Ollama(_) | Route::Show | Route::Pull | Route::Manage | Route::Reset => WRITE,
-            Route::FactoryReset => WRITE,
-            Route::Root | Route::Update => BOTH,
+            Route::FactoryReset | Route::Uploads => WRITE,
+            Route::Root | Route::Update | Route::Installs => BOTH,
+            Route::Install(_) => INSTALL,
+            Route::Incoming(_) => HELD,
+            Route::Upload(..) => UPLOAD,
             Route::Stop | Route::Polled => CALL,
             Route::Response => ANY,
             Route::Delete => DELETE,
@@ -126,6 +145,8 @@ impl Route {
             Route::Root if method != Method::POST => Need::Nothing,
             Route::FactoryReset => Need::Owner,
             Route::Update if method == Method::POST => Need::Owner,
+            Route::Installs | Route::Install(_) => Need::Owner,
+            Route::Uploads | Route::Incoming(_) | Route::Upload(..) => Need::Owner,
             Route::Status | Route::Incidents | Route::Metrics | Route::Update => Need::Status,
             Route::Logs | Route::Diagnostics => Need::Admin,
             Route::Pull | Route::Manage | Route::Delete | Route::Blob => Need::Admin,
@@ -142,6 +163,13 @@ impl Route {
             _ => None,
         }
     }
+}
+
+/// A path as part of an address.
+pub fn escape(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/');
+    let part = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    path.bytes().map(part).collect()
 }
 
 /// Undoes percent-encoding; what is not valid stays as it is.
@@ -250,7 +278,18 @@ mod tests {
             "Nothing HEAD /livez",
             "Nothing HEAD /openapi.json",
             "Nothing HEAD /readyz",
+            "Owner DELETE /v1/models/installs/{model}",
+            "Owner DELETE /v1/models/uploads/{model}",
+            "Owner GET /v1/models/installs",
+            "Owner GET /v1/models/uploads/{model}",
+            "Owner HEAD /v1/models/installs",
+            "Owner HEAD /v1/models/uploads/{model}",
+            "Owner HEAD /v1/models/uploads/{model}/{path}",
+            "Owner PATCH /v1/models/uploads/{model}/{path}",
             "Owner POST /v1/factory-reset",
+            "Owner POST /v1/models/installs",
+            "Owner POST /v1/models/installs/{model}",
+            "Owner POST /v1/models/uploads",
             "Owner POST /v1/update",
             "Status GET /metrics",
             "Status GET /v1/incidents",
@@ -285,6 +324,11 @@ mod tests {
             ("/v1/models", Some(Route::Models)),
             ("/v1/models/a%2Fb%20c", Some(Route::Model("a/b c".into()))),
             ("/v1/models/org/name", Some(Route::Model("org/name".into()))),
+            ("/v1/models/installs", Some(Route::Installs)),
+            ("/v1/models/installs/m", Some(Route::Install("m".into()))),
+            ("/v1/models/uploads", Some(Route::Uploads)),
+            ("/v1/models/uploads/m", Some(Route::Incoming("m".into()))),
+            ("/v1/models/uploads/m/a/b%20c", Some(Route::Upload("m".into(), "a/b c".into()))),
             ("/v1/models/50%", Some(Route::Model("50%".into()))),
             ("/v1/models/%ff%zz", Some(Route::Model("\u{fffd}%zz".into()))),
             ("/health", Some(Route::Ready)),

@@ -29,7 +29,7 @@ struct Entry {
 }
 
 /// What the files of a model directory must be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     files: BTreeMap<String, (u64, u32)>,
 }
@@ -48,27 +48,41 @@ impl Manifest {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Failure::new(Fault::ModelMissing, format!("{}: {e}", path.display()))),
         };
-        let file: ManifestFile = serde_json::from_str(&text).map_err(|e| invalid(e.to_string()))?;
+        Self::parse(&text).map(Some).map_err(invalid)
+    }
+
+    /// Reads a manifest's text.
+    ///
+    /// # Errors
+    /// What is wrong with it, as half a sentence.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        let file: ManifestFile = serde_json::from_str(text).map_err(|e| e.to_string())?;
         if file.version != 1 {
-            return Err(invalid(format!("version {} is not known, only 1", file.version)));
+            return Err(format!("version {} is not known, only 1", file.version));
         }
         let mut files = BTreeMap::new();
         for (name, entry) in file.files {
-            if !Path::new(&name).components().all(|c| matches!(c, Component::Normal(_))) {
-                return Err(invalid(format!("\"{name}\" leads out of the directory")));
+            let inside = Path::new(&name).components().all(|c| matches!(c, Component::Normal(_)));
+            if name.is_empty() || !inside {
+                return Err(format!("\"{name}\" leads out of the directory"));
             }
             let crc = Some(&entry.crc32)
                 .filter(|digits| digits.len() == 8)
                 .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-                .ok_or_else(|| invalid(format!("the crc32 of \"{name}\" is not eight hexadecimal digits")))?;
+                .ok_or_else(|| format!("the crc32 of \"{name}\" is not eight hexadecimal digits"))?;
             files.insert(name, (entry.bytes, crc));
         }
-        Ok(Some(Self { files }))
+        Ok(Self { files })
     }
 
     /// The names of all files, relative to the directory.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
+    }
+
+    /// All files, and how long each is.
+    pub fn lengths(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.files.iter().map(|(name, (bytes, _))| (name.as_str(), *bytes))
     }
 
     /// One number for all the files: changes with any of them.
@@ -150,6 +164,7 @@ mod tests {
         for text in [
             r#"{"version":1,"files":{"../a":{"bytes":9,"crc32":"cbf43926"}}}"#,
             r#"{"version":1,"files":{"/a":{"bytes":9,"crc32":"cbf43926"}}}"#,
+            r#"{"version":1,"files":{"":{"bytes":9,"crc32":"cbf43926"}}}"#,
             r#"{"version":2,"files":{}}"#,
             r#"{"version":1,"files":{"a":{"bytes":9,"crc32":"cbf4392"}}}"#,
             r#"{"version":1"#,

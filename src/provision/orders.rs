@@ -7,13 +7,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2, unlinkat};
+use rustix::fs::{AtFlags, OFlags, unlinkat};
 
 use super::{disks, report};
 use crate::fault::{Failure, Fault, Result};
 use crate::slots::policy::Restart;
 use crate::slots::setup::{Access, Setup};
 use crate::slots::{Firmware, Keeper, install};
+use crate::sys::inside;
 use crate::sys::root::SysRoot;
 
 /// Where the service may write.
@@ -93,17 +94,11 @@ fn reset<F: Firmware>(
     keeper.restart(Restart::Plain)
 }
 
-fn beneath(directory: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    // A FIFO is not waited for.
-    openat2(directory, path, flags | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty(), resolve)
-}
-
 /// Takes the orders out of their directory.
 fn take(own: &Path) -> std::io::Result<Vec<std::result::Result<Order, String>>> {
     let own: OwnedFd = File::open(own)?.into();
-    let directory = match beneath(&own, Path::new(ORDERS), OFlags::RDONLY | OFlags::DIRECTORY) {
-        Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
+    let directory = match inside::open(&own, Path::new(ORDERS), OFlags::RDONLY | OFlags::DIRECTORY) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         directory => directory?,
     };
     let mut names: Vec<_> = rustix::fs::Dir::read_from(&directory)?
@@ -132,7 +127,7 @@ fn take(own: &Path) -> std::io::Result<Vec<std::result::Result<Order, String>>> 
 
 fn read(directory: &OwnedFd, name: &Path) -> std::result::Result<String, String> {
     let wrong = |what: &str| format!("the order {} {what}", name.display());
-    let file = beneath(directory, name, OFlags::RDONLY).map_err(|e| wrong(&e.to_string()))?;
+    let file = inside::open(directory, name, OFlags::RDONLY).map_err(|e| wrong(&e.to_string()))?;
     let file = File::from(file);
     if !file.metadata().is_ok_and(|data| data.is_file() && data.len() <= LONGEST) {
         return Err(wrong("is no short file"));
@@ -153,7 +148,7 @@ fn bundle(own: &Path, text: &str) -> Result<PathBuf> {
     }
     let directory = File::open(own).map_err(|e| refused(e.to_string()))?;
     let owner = directory.metadata().map_err(|e| refused(e.to_string()))?.uid();
-    let file = beneath(&directory.into(), below, OFlags::RDONLY).map_err(|e| refused(e.to_string()))?;
+    let file = inside::open(&directory, below, OFlags::RDONLY).map_err(|e| refused(e.to_string()))?;
     let data = File::from(file).metadata().map_err(|e| refused(e.to_string()))?;
     if !data.is_file() || (data.uid() != owner && data.uid() != 0) {
         return Err(refused("is no file of the service's".into()));

@@ -7,12 +7,15 @@ use toml::{Table, Value};
 use super::orders;
 use super::understand::{CLOSED, overlay};
 use crate::config::KeyHash;
+use crate::packages::{self, Place};
 use crate::slots::TOLD;
 
 /// The user's sections that are the service's.
 const SECTIONS: [&str; 8] = ["server", "access", "model", "defaults", "limits", "resident", "lights", "log"];
 /// Our runtime.
 const RUNTIME: &str = "/usr/lib/llm8850/libaxcl_rt.so";
+/// Where models are taken in: llm8850-models.socket.
+const MODELS: &str = "/run/llm8850/models.sock";
 /// The name of the key with which the appliance asks its own service.
 const OWN: &str = "the appliance itself";
 
@@ -49,11 +52,45 @@ pub fn stand_in(config: &mut Table, dir: &Path) {
     config.insert("fallback".into(), Table::from_iter(section).into());
 }
 
+/// Has the service know all packages there are, where the user does not say which.
+pub fn with_packages(config: &mut Table, place: &Place) {
+    let stand_in = config.get("fallback").and_then(|fallback| fallback.get("model_dir")).cloned();
+    let Some(model) = config.get_mut("model").and_then(Value::as_table_mut) else { return };
+    if model.contains_key("others") {
+        return;
+    }
+    let text = |key: &str| model.get(key).and_then(Value::as_str);
+    let aliases = model.get("aliases").and_then(Value::as_array).into_iter().flatten();
+    let taken: Vec<&str> = aliases.filter_map(Value::as_str).chain(text("name")).collect();
+    let first = text("dir").and_then(|dir| dir.strip_prefix(packages::MODELS)?.strip_prefix('/'));
+    let is_first = |name: &String| match first {
+        Some(first) if packages::is_name(first) => first == name,
+        _ => place.is_default(name),
+    };
+    let dir =
+        |name: &String| Value::from(Path::new(packages::MODELS).join(name).to_string_lossy().into_owned());
+    let free = |name: &&String| {
+        place.is_described(name)
+            && !is_first(name)
+            && !taken.contains(&name.as_str())
+            && stand_in.as_ref() != Some(&dir(name))
+    };
+    let other = |name: &String| Value::from(Table::from_iter([("dir".to_owned(), dir(name))]));
+    let others: Vec<Value> = place.packages().iter().filter(free).map(other).collect();
+    if !others.is_empty() {
+        model.insert("others".into(), others.into());
+    }
+}
+
 /// Where the service and the image's own programs meet.
 fn places() -> Table {
     let text = |path: &Path| Value::from(path.to_string_lossy().into_owned());
     let told = Path::new("/").join(TOLD);
-    Table::from_iter([("dir".into(), text(&told)), ("orders".into(), text(&orders::place()))])
+    Table::from_iter([
+        ("dir".into(), text(&told)),
+        ("orders".into(), text(&orders::place())),
+        ("models".into(), MODELS.into()),
+    ])
 }
 
 /// Adds the appliance's own key where there are others, or where nobody is to get in.

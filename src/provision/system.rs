@@ -9,6 +9,7 @@ use toml::{Table, Value};
 use super::schema::{Fallback, Host, Network, Ssh, Wifi};
 use super::understand::section;
 use super::{network, service};
+use crate::packages::Place;
 use crate::slots::TOLD;
 use crate::sys::root::SysRoot;
 use crate::sys::store;
@@ -100,6 +101,7 @@ impl Work<'_> {
         if let Some(dir) = self.stand_in(good) {
             service::stand_in(&mut config, &dir);
         }
+        service::with_packages(&mut config, &Place::new(self.root));
         // The key is there before the service that asks for it.
         self.place(&format!("{TOLD}/{OWN_KEY}"), locked.then_some(key), 0o600);
         match toml::to_string(&config) {

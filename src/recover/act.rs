@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 
 use super::verb::{Facts, Order, Reply, Verb};
-use super::{card, host, lines, modules, slot};
+use super::{card, host, modules, slot};
 use crate::config::Worker;
 use crate::fault::{Failure, Fault, Result};
-use crate::sys::program;
 use crate::sys::root::SysRoot;
+use crate::sys::{lines, program};
 
 /// Held by whoever changes something, and by the programs it runs: two deeds at once, say
 /// after the supervisor was started anew in the middle of one, would spoil each other.

@@ -15,9 +15,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::lines::LONGEST;
 use super::verb::{Order, Reply, Verb};
 use crate::fault::{Failure, Fault};
+use crate::sys::lines::LONGEST;
 
 /// Replies that may wait to be heard; the helper waits then.
 const REPLIES: usize = 64;

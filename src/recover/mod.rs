@@ -17,7 +17,6 @@ mod act;
 mod card;
 pub mod client;
 mod host;
-mod lines;
 mod modules;
 pub mod serve;
 mod slot;

@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::lines;
 use super::verb::{Order, Reply, Verb};
 use crate::config::Worker;
 use crate::fault::{Failure, Fault, Result};
+use crate::sys::lines;
 
 /// How long a client may take to say what it wants, and to read an answer.
 const CLIENT: Duration = Duration::from_secs(5);

@@ -4,6 +4,8 @@ pub mod boot;
 pub mod calendar;
 pub mod chance;
 pub mod clock;
+pub mod inside;
+pub mod lines;
 pub mod log;
 pub mod notify;
 pub mod program;

@@ -81,7 +81,7 @@ def test_every_ordering_is_explained():
             explained = line.startswith("#") or explained and bool(line) and not line.startswith("[")
 
 
-@pytest.mark.parametrize("rules", ["60-llm8850-zram.rules", "70-llm8850.rules"])
+@pytest.mark.parametrize("rules", ["60-llm8850-zram.rules", "70-llm8850.rules", "90-llm8850-stick.rules"])
 def test_udev_rules(rules, installed):
     told = run(*systemd("udevadm"), "verify", "--resolve-names=never", installed / "usr/lib/udev/rules.d" / rules)
     assert "1 udev rules files have been checked" in told and "Success: 1" in told, told

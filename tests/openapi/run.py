@@ -44,7 +44,7 @@ def operations(document):
     """How many there are: cases are spread over them."""
     items = [document["components"]["pathItems"][item["$ref"].rsplit("/", 1)[1]] if "$ref" in item else item
              for item in document["paths"].values()]
-    return sum(1 for item in items for method in item if method in ("get", "head", "post"))
+    return sum(1 for item in items for method in item if method in ("get", "head", "post", "delete"))
 
 
 def main():
@@ -68,6 +68,8 @@ def main():
             command = [pathlib.Path(sys.executable).with_name("schemathesis"), "run", f"{base}/openapi.json"]
             command += ["--max-examples", str(each), "--seed", str(arguments.seed), "--checks", CHECKS]
             command += ["--exclude-path-regex", REFUSED]
+            # Files are sent in a type of tus' own, which it cannot make: tests/clients does.
+            command += ["--exclude-method", "PATCH"]
             if arguments.keys:
                 command += ["--header", f"Authorization: Bearer {KEY}"]
             command += ["--phases", "examples,coverage,fuzzing", "--request-timeout", "60", "--no-color"]

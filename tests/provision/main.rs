@@ -10,6 +10,7 @@ mod disks;
 #[path = "../support/installed.rs"]
 #[allow(dead_code)] // the demo model and library are for the supervisor
 mod installed;
+mod models;
 mod settings;
 mod slots;
 #[path = "../serve/supervisor.rs"]

@@ -1,9 +1,11 @@
 //! A made-up `/`.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -20,6 +22,14 @@ exit "${code:-0}"
 "#;
 
 pub struct System(TempDir);
+
+pub struct Running(Child);
+
+impl Running {
+    pub fn ended(mut self) {
+        assert!(self.0.wait().unwrap().success());
+    }
+}
 
 impl System {
     pub fn new() -> Self {
@@ -86,6 +96,29 @@ impl System {
     /// What one program reported.
     pub fn problems(&self, program: &str) -> Vec<String> {
         serde_json::from_value(self.json("problems.json")[program].clone()).unwrap()
+    }
+
+    /// One that has a partition `models`.
+    pub fn with_models() -> Self {
+        let system = Self::new();
+        for directory in ["models", "run/llm8850-appliance"] {
+            fs::create_dir_all(system.path(directory)).unwrap();
+        }
+        system
+    }
+
+    /// Starts `llm8850-provision` as systemd does with a connection.
+    pub fn start(&self, verb: &str, connection: UnixStream) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_llm8850-provision"));
+        command.arg("--system-root").arg(self.path("")).arg(verb).env_remove("JOURNAL_STREAM");
+        Running(command.stdin(OwnedFd::from(connection)).spawn().unwrap())
+    }
+
+    /// A stick is put in.
+    pub fn stick(&self) {
+        let stick = self.path("stick");
+        let arguments = ["--stick-dir", stick.to_str().unwrap(), "stick", "/dev/sda1"];
+        assert!(self.run(env!("CARGO_BIN_EXE_llm8850-provision"), true, &arguments).status.success());
     }
 
     fn run(&self, program: &str, given: bool, arguments: &[&str]) -> Output {

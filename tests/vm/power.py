@@ -26,7 +26,9 @@ def inference(machine):
 
 
 def model(machine):
-    machine.say("cp -r /models/default /models/.other && sync && mv /models/.other /models/other && sync", limit=600)
+    machine.say("mkdir -p /run/stick/models/other && mount --bind /models/default /run/stick/models/other"
+                " && llm8850-provision --stick-dir /run/stick stick none"
+                " && grep -q '\"installed\"' /run/llm8850-appliance/models.json", limit=1200)
 
 
 def update(machine):
@@ -79,6 +81,8 @@ def started(bench, card, name):
         problems = [line for found in machine.told("problems").values() for line in found]
         assert not problems, problems
         assert machine.say("cat /var/log/marker") == "kept", "what was safe before the cut is gone"
+        # One that was being taken in is there whole, or not at all.
+        machine.say("test ! -e /models/other || diff -r /models/other /models/default", limit=600)
     return took
 
 

@@ -52,6 +52,12 @@ function remedy(status) {
     parts.push(`Nothing needs to be done: it mends itself. Cause: ${cause}`);
   }
   if (status.next_try_s != null) parts.push(`The card is tried again in ${duration(status.next_try_s)}.`);
+  const model = status.appliance && status.appliance.models;
+  if (model && model.state === "failed") {
+    parts.push(`${model.model ? `The model ${model.model}` : "The model"} was not installed: ${model.why}`);
+  } else if (model && model.state !== "installed") {
+    parts.push(`The model ${model.model} is being installed: ${Math.floor((100 * model.checked) / (model.bytes || 1))} %.`);
+  }
   return parts.join(" ");
 }
 

@@ -6,10 +6,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// No line is longer; a longer one is garbage.
-pub(super) const LONGEST: usize = 64 << 10;
+pub const LONGEST: usize = 64 << 10;
 
 /// The next line's value, or `None` at the stream's end.
-pub(super) fn receive<T: DeserializeOwned>(stream: &mut impl BufRead) -> io::Result<Option<T>> {
+///
+/// # Errors
+/// Those of the stream, and what is not a line of such a value.
+pub fn receive<T: DeserializeOwned>(stream: &mut impl BufRead) -> io::Result<Option<T>> {
     let mut line = Vec::new();
     stream.take(LONGEST as u64).read_until(b'\n', &mut line)?;
     if line.is_empty() {
@@ -22,7 +25,10 @@ pub(super) fn receive<T: DeserializeOwned>(stream: &mut impl BufRead) -> io::Res
 }
 
 /// Sends `value` as one line.
-pub(super) fn send(mut stream: impl Write, value: &impl Serialize) -> io::Result<()> {
+///
+/// # Errors
+/// Those of the stream.
+pub fn send(mut stream: impl Write, value: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     stream.write_all(&line)?;
@@ -32,19 +38,19 @@ pub(super) fn send(mut stream: impl Write, value: &impl Serialize) -> io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recover::Reply;
+    use serde_json::{Value, json};
 
     #[test]
     fn lines_are_read_one_by_one_and_garbage_is_told() {
         let mut text = Vec::new();
-        send(&mut text, &Reply::Step("a\nb".into())).unwrap();
-        send(&mut text, &Reply::Done(None)).unwrap();
+        send(&mut text, &json!("a\nb")).unwrap();
+        send(&mut text, &json!({"done": null})).unwrap();
         let mut stream = &text[..];
-        assert_eq!(receive::<Reply>(&mut stream).unwrap(), Some(Reply::Step("a\nb".into())));
-        assert_eq!(receive::<Reply>(&mut stream).unwrap(), Some(Reply::Done(None)));
-        assert_eq!(receive::<Reply>(&mut stream).unwrap(), None);
-        assert!(receive::<Reply>(&mut &b"{\"done\":null}"[..]).is_err());
-        assert!(receive::<Reply>(&mut &b"nonsense\n"[..]).is_err());
-        assert!(receive::<Reply>(&mut &vec![b' '; LONGEST + 1][..]).is_err());
+        assert_eq!(receive::<Value>(&mut stream).unwrap(), Some(json!("a\nb")));
+        assert_eq!(receive::<Value>(&mut stream).unwrap(), Some(json!({"done": null})));
+        assert_eq!(receive::<Value>(&mut stream).unwrap(), None);
+        assert!(receive::<Value>(&mut &b"{\"done\":null}"[..]).is_err());
+        assert!(receive::<Value>(&mut &b"nonsense\n"[..]).is_err());
+        assert!(receive::<Value>(&mut &vec![b' '; LONGEST + 1][..]).is_err());
     }
 }
