@@ -121,11 +121,12 @@ impl<F: Firmware> Keeper<F> {
         policy: impl FnOnce(&Record, &Facts) -> std::result::Result<Decision, String>,
     ) -> Result<bool> {
         let lock = self.lock();
-        let facts = self.facts()?;
+        let mut facts = self.facts()?;
         let decision = policy(&self.read(), &facts).map_err(|why| Failure::new(Fault::Slots, why))?;
         decision.says.iter().for_each(|said| info!("{said}"));
         if let Some(slot) = decision.commit {
             self.firmware.commit(slot)?;
+            facts.committed = Some(slot);
         }
         let saved = self.save(&decision.record);
         self.tell(&decision.record, &facts, None);

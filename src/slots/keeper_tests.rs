@@ -84,7 +84,7 @@ fn an_update_is_kept_told_and_committed() {
     assert!(keeper.on_trial().unwrap());
     keeper.decide(|r, f| Ok(policy::judged_good(r, f, Verdict::default()))).unwrap();
     assert_eq!(keeper.firmware.committed, Some(Slot::B));
-    assert_eq!(told(&keeper)["b"]["state"], "good");
+    assert_eq!((&told(&keeper)["b"]["state"], &told(&keeper)["on_trial"]), (&"good".into(), &false.into()));
     assert_eq!(keeper.look(|record, _| record.b.state).unwrap(), State::Good);
 }
 
