@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use llm8850::config::Level;
-use llm8850::provision::{disks, orders, settings};
+use llm8850::provision::{disks, orders, settings, triple};
 use llm8850::slots::{Keeper, RaspberryPi};
 use llm8850::sys::log;
 use llm8850::sys::root::SysRoot;
@@ -33,6 +33,8 @@ enum Verb {
     Settings,
     /// Carry out what the service ordered.
     Orders,
+    /// Compare the card's driver, library and firmware with what the image was made of.
+    Triple,
 }
 
 /// What is wrong is reported where people look: the boot goes on.
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Verb::Disks => disks::disks(&root, setup),
         Verb::Settings => settings::settings(&root, setup, &keeper),
         Verb::Orders => orders::orders(&root, setup, &mut keeper),
+        Verb::Triple => triple::triple(&root),
     };
     ExitCode::SUCCESS
 }

@@ -10,7 +10,8 @@ use crate::config::KeyHash;
 use crate::slots::TOLD;
 
 /// The user's sections that are the service's.
-const SECTIONS: [&str; 8] = ["server", "access", "model", "defaults", "limits", "resident", "lights", "log"];
+const SECTIONS: [&str; 9] =
+    ["server", "access", "model", "defaults", "limits", "resident", "lights", "button", "log"];
 /// Our runtime.
 const RUNTIME: &str = "/usr/lib/llm8850/libaxcl_rt.so";
 /// The name of the key with which the appliance asks its own service.

@@ -17,3 +17,4 @@ mod slots;
 mod supervisor;
 mod system;
 mod template;
+mod triple;
