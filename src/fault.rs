@@ -100,8 +100,12 @@ catalogue! {
         "The status page shows both slots; wait until the one that runs is judged, or restart.";
     Update = "E-UPDATE", "the update was not installed",
         "What runs is unchanged. Get a bundle made for this appliance, and newer than it, and try again.";
+    Triple = "E-TRIPLE", "driver, library and firmware of the card do not belong together",
+        "Install an update, or write the image again.";
     Orders = "E-ORDERS", "what the service asked of root is not done",
         "Report it, with the journal around it.";
+    Button = "E-BUTTON", "the button cannot be read",
+        "Correct `[button]`, or give the service user access to the pins.";
     Lights = "E-LIGHTS", "the lights cannot be driven",
         "Correct `[lights]`, or give the service user access to the pins or LEDs.";
     ModelMissing = "E-MODEL-MISSING", "a model file is missing or unreadable",

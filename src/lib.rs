@@ -13,6 +13,7 @@
 //! | how faults outside the worker are noticed | [`detect`] |
 //! | what is remembered over restarts | [`ledger`] |
 //! | what the lights show | [`lights`] |
+//! | what a held button asks for | [`button`] |
 //! | how card, driver, slot and host are restarted | [`recover`] |
 //! | how requests wait, run and survive a worker | [`service`] |
 //! | what is counted and measured | [`metrics`] |
@@ -26,6 +27,7 @@
 //! | how messages become tokens and tokens become text | [`inference`] |
 
 pub mod axcl;
+pub mod button;
 pub mod chat;
 pub mod config;
 pub mod detect;

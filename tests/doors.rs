@@ -12,6 +12,7 @@ use syn::visit::{self, Visit};
 /// Room → rooms it may name. `fault` is open to all; `bin` may enter everywhere.
 const DOORS: &[(&str, &[&str])] = &[
     ("axcl", &[]),
+    ("button", &["config", "sys"]),
     ("chat", &[]),
     ("config", &["chat"]),
     ("detect", &["sys"]),

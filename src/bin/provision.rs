@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 use llm8850::config::Level;
 use llm8850::packages::serve;
 use llm8850::packages::stick::stick;
-use llm8850::provision::{disks, orders, report, settings};
+use llm8850::provision::{disks, orders, report, settings, triple};
 use llm8850::slots::{Keeper, RaspberryPi};
 use llm8850::sys::log;
 use llm8850::sys::root::SysRoot;
@@ -50,6 +50,8 @@ enum Verb {
     TakeIn,
     /// Take in the models of a USB stick.
     Stick,
+    /// Compare the card's driver, library and firmware with what the image was made of.
+    Triple,
 }
 
 /// What is wrong is reported where people look: the boot goes on.
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
     match arguments.verb {
         Verb::Disks => drop(disks::disks(&root, setup)),
         Verb::Settings => drop(settings::settings(&root, setup, &keeper)),
+        Verb::Triple => drop(triple::triple(&root)),
         Verb::Models => report::problems(&root, "models", &serve::start(&root)),
         Verb::Orders => drop(orders::orders(&root, setup, &mut keeper)),
         Verb::TakeIn => match connection() {

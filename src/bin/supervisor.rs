@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use llm8850::button;
 use llm8850::config::{self, Config, Errand};
 use llm8850::detect::watchdog;
 use llm8850::fault::{Failure, Fault, Result};
@@ -63,7 +64,8 @@ async fn serve(config: Config, settings: Settings, path: &Path, log: &LogControl
 
     let server = Server::bind(&config.server.listen, config.limits.clone()).await?;
     let launch = Launch::new(&config, path.into());
-    let config_error = !settings.problems.is_empty() || !server.unbound().is_empty();
+    let problems = [&settings.problems[..], &config.appliance.problems(), server.unbound()];
+    let config_error = problems.iter().any(|found| !found.is_empty());
     let (looks, seen) = watch::channel(Look::default());
     let mut notifier = Notifier::from_environment();
     let beat = move |status: &Status| {
@@ -75,6 +77,7 @@ async fn serve(config: Config, settings: Settings, path: &Path, log: &LogControl
     let root = SysRoot::new(&config.recovery.system_root);
     watchdog::report(&root);
     tokio::spawn(lights::run(config.lights.clone(), root, seen));
+    tokio::spawn(button::run(config.button.clone(), config.appliance.orders.clone()));
     let addresses: Vec<String> = server.addresses().iter().map(|a| format!("http://{a}")).collect();
     let (stop, stopped) = watch::channel(false);
     let context = Context::new(service.clone(), path, log.recent(), server.unbound());

@@ -7,6 +7,7 @@
 
 mod access;
 mod appliance;
+mod button;
 mod defaults;
 mod errand;
 mod fallback;
@@ -27,6 +28,7 @@ use std::path::Path;
 
 pub use access::{Access, Key, KeyHash};
 pub use appliance::Appliance;
+pub use button::Button;
 pub use defaults::Defaults;
 pub use errand::Errand;
 pub use fallback::Fallback;
@@ -59,6 +61,7 @@ pub struct Config {
     pub recovery: Recovery,
     pub fallback: Fallback,
     pub lights: Lights,
+    pub button: Button,
     pub log: Log,
     pub appliance: Appliance,
 }
@@ -97,6 +100,7 @@ impl Config {
             recovery: document.take(&mut findings),
             fallback: document.take(&mut findings),
             lights: document.take(&mut findings),
+            button: document.take(&mut findings),
             log: document.take(&mut findings),
             appliance: document.take(&mut findings),
         };

@@ -67,7 +67,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use hyper::body::Body as HttpBody;
 
-use crate::service::Service;
+use crate::service::{Service, Settings};
 use crate::sys::recent::Recent;
 use access::Places;
 use body::BodyBudget;
@@ -104,9 +104,11 @@ impl Context {
         Self { service, bodies, started, sources, resident, polled, places, uploading, unbound }
     }
 
-    /// What is wrong in the configuration, as far as it is known.
+    /// What is wrong in the configuration, as far as it is known, and what the image's own
+    /// programs found wrong.
     pub fn problems(&self) -> Vec<String> {
-        self.service.settings().problems.into_iter().chain(self.unbound.iter().cloned()).collect()
+        let Settings { problems, appliance, .. } = self.service.settings();
+        problems.into_iter().chain(appliance.problems()).chain(self.unbound.iter().cloned()).collect()
     }
 
     /// Reads a request's body within the limits.

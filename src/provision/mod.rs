@@ -18,6 +18,7 @@
 //! | what is written beside the file | [`report`] |
 //! | data partitions, factory reset | [`disks`] |
 //! | what the service may ask of root | [`orders`] |
+//! | whether the card's driver, library and firmware belong together | [`triple`] |
 
 pub mod disks;
 mod network;
@@ -29,6 +30,7 @@ pub mod service;
 pub mod settings;
 pub mod system;
 pub mod text;
+pub mod triple;
 pub mod understand;
 
 /// The file.

@@ -11,7 +11,8 @@ use crate::packages::{self, Place};
 use crate::slots::TOLD;
 
 /// The user's sections that are the service's.
-const SECTIONS: [&str; 8] = ["server", "access", "model", "defaults", "limits", "resident", "lights", "log"];
+const SECTIONS: [&str; 9] =
+    ["server", "access", "model", "defaults", "limits", "resident", "lights", "button", "log"];
 /// Our runtime.
 const RUNTIME: &str = "/usr/lib/llm8850/libaxcl_rt.so";
 /// Where models are taken in: llm8850-models.socket.

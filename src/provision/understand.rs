@@ -10,8 +10,8 @@ use super::schema::{Fallback, Host, Network, Ssh, Wifi};
 use super::secrets::{self, Taken};
 use super::text;
 use crate::config::{
-    Access, Config, Defaults, Document, Findings, Lights, Limits, Log, Model, Problem, Resident, Section,
-    Server,
+    Access, Button, Config, Defaults, Document, Findings, Lights, Limits, Log, Model, Problem, Resident,
+    Section, Server,
 };
 
 /// What a file means.
@@ -84,6 +84,7 @@ fn check(document: &mut Document<'_>, findings: &mut Findings) -> bool {
     document.take::<Limits>(findings);
     document.take::<Resident>(findings);
     document.take::<Lights>(findings);
+    document.take::<Button>(findings);
     document.take::<Log>(findings);
     access.broken()
 }

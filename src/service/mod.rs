@@ -67,8 +67,7 @@ pub struct Settings {
     pub lights: config::Lights,
     /// What the image's own programs tell.
     pub appliance: config::Appliance,
-    /// What is wrong in the configuration file: defaults stand in for it. And what the image's
-    /// own programs found wrong.
+    /// What is wrong in the configuration file: defaults stand in for it.
     pub problems: Vec<String>,
 }
 
@@ -83,7 +82,7 @@ impl Settings {
             resident: config.resident.clone(),
             models: config.model.installed(),
             lights: config.lights.clone(),
-            problems: problems.iter().map(ToString::to_string).chain(config.appliance.problems()).collect(),
+            problems: problems.iter().map(ToString::to_string).collect(),
             appliance: config.appliance.clone(),
         }
     }

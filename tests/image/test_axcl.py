@@ -116,6 +116,8 @@ def test_the_three_versions_are_one(unpacked, deb):
     assert triple["package"] == {"name": deb.name, "sha256": digest(deb)}
     assert triple["library"]["sha256"] == digest(unpacked / "lib/axcl/libaxcl_rt.so")
     assert [f["sha256"] for f in triple["firmware"]] == [digest(unpacked / "firmware/axcl/ax650_card.pac")]
+    kbuild = (UNPACK.parent / "Kbuild").read_text()
+    assert f"obj-m := {' '.join(m + '.o' for m in triple['modules'])}\n" in kbuild
     assert triple["driver"]["ax_pcie_dev_host.c"] == digest(unpacked / "driver/host_dev/ax_pcie_dev_host.c")
 
 

@@ -18,3 +18,4 @@ mod slots;
 mod supervisor;
 mod system;
 mod template;
+mod triple;
