@@ -103,8 +103,7 @@ fn carry_out(root: &SysRoot, request: Request, input: &mut dyn Read, answer: &dy
             let writable = open()?;
             writable.place.complete(&model)?;
             // The rest takes a while; how it goes is told elsewhere, from before the answer on.
-            let told = install(root, &writable.place, &model, || answer(&Reply::Done));
-            if let Err(refusal) = told {
+            if let Err(refusal) = install(root, &writable.place, &model, || answer(&Reply::Done)) {
                 tracing::error!("{model} is not installed: {}", refusal.message);
             }
             return Ok(());

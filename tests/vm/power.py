@@ -26,8 +26,8 @@ def inference(machine):
 
 
 def model(machine):
-    machine.say("mkdir -p /run/stick/models/other && mount --bind /models/default /run/stick/models/other"
-                " && llm8850-provision --stick-dir /run/stick stick none"
+    machine.say("mkdir -p /run/packages/models/other && mount --bind /models/default /run/packages/models/other"
+                " && llm8850-provision --stick-dir /run/packages stick none"
                 " && grep -q '\"installed\"' /run/llm8850-appliance/models.json", limit=1200)
 
 
