@@ -135,10 +135,10 @@ image-check: $(BUILD)/venv-image/.stamp ## Check all of the image that needs no 
 	@echo "== the image: external tree, overlay, units, partitions, updates, the vendor's package"
 	PYTHONDONTWRITEBYTECODE=1 $(BUILD)/venv-image/bin/pytest -q -rs -p no:cacheprovider tests/image
 
-vm-test: model cross $(VENV)/.stamp ## The image in a virtual machine, and broken on purpose (as root; see docs/vm.md)
+vm-test: test-build cross $(VENV)/.stamp ## The image in a virtual machine, and broken on purpose (as root; see docs/vm.md)
 	@tests/vm/run
 
-powercut: model cross $(VENV)/.stamp ## Cut the virtual machine's power: N=times (as root)
+powercut: test-build cross $(VENV)/.stamp ## Cut the virtual machine's power: N=times (as root)
 	@tests/vm/run powercut.py $(N)
 
 # Each kind of fault at least once, with the rest of 60 spread over them.
