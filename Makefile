@@ -138,6 +138,7 @@ image-check: $(BUILD)/venv-image/.stamp ## Check all of the image that needs no 
 vm-test: test-build cross $(VENV)/.stamp ## The image in a virtual machine, and broken on purpose (as root; see docs/vm.md)
 	@tests/vm/run
 
+powercut: N = 200
 powercut: test-build cross $(VENV)/.stamp ## Cut the virtual machine's power: N=times (as root)
 	@tests/vm/run powercut.py $(N)
 
