@@ -1,5 +1,7 @@
 """Cases: the start, the service's processes, the watchdog, the card's slot, settings, partitions."""
 
+import io
+import tarfile
 import time
 
 from appliance import client
@@ -48,6 +50,16 @@ def chat(bench):
         assert len(text) > 2, text
         assert client(machine.base).models.list().data
     return f"the golden answer in {took:.0f} s; streamed in {len(text)} pieces"
+
+
+def diagnostics(bench):
+    """the archive that a technician is sent holds what the journal has of the service"""
+    with bench.running("diagnostics") as machine:
+        _, archive = machine.get("/v1/diagnostics", limit=60)
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            journal = files.extractfile("llm8850/journal.txt").read().decode()
+        assert "listening on" in journal, journal[:500]
+    return f"{len(journal.splitlines())} lines of the journal"
 
 
 def lights(bench):
@@ -253,4 +265,4 @@ def reset(bench):
 
 # The long ones first, for the machines to end together.
 CASES = [settings, emptied_state, emptied_models, slow, frozen, crash, reset,
-         supervisor, worker, memory, chat, lights, slot]  # fmt: skip
+         supervisor, worker, memory, chat, diagnostics, lights, slot]  # fmt: skip
