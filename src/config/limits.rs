@@ -60,7 +60,7 @@ impl Default for Limits {
             overflow: Overflow::Trim,
             images: Images::Refuse,
             messages: 4096,
-            body_bytes: 3 << 20,
+            body_bytes: 2 << 20,
             body_s: Seconds::new(30),
             header_bytes: 32 << 10,
             header_s: Seconds::new(30),

@@ -11,7 +11,7 @@ import time
 STRANGER = "127.66.0.1"
 CHAT = "/v1/chat/completions"
 # The default of limits.body_bytes.
-BODY_BYTES = 3 << 20
+BODY_BYTES = 2 << 20
 GONE = (BrokenPipeError, ConnectionResetError, ConnectionAbortedError, TimeoutError)
 
 
@@ -193,7 +193,7 @@ def large_bodies(target, seconds):
 def large_conversations(target, seconds):
     """As long as is taken, in one message and in many, one answer or several; eight at a time."""
     words = "The coyote looked at the moon again. " * (BODY_BYTES // 40)
-    turns = [{"role": role, "content": words[:2000]} for _ in range(700) for role in ("user", "assistant")]
+    turns = [{"role": role, "content": words[:2000]} for _ in range(BODY_BYTES // 4500) for role in ("user", "assistant")]
     asked = [
         target.chat(messages=messages, n=n)
         for messages in ([{"role": "user", "content": words}], turns + turns[:1])

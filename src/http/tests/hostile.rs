@@ -78,7 +78,7 @@ fn bodies_that_do_not_come_keep_nobody_waiting() {
         let mut held = Vec::new();
         for _ in 0..20 {
             let mut stream = TcpStream::connect(stage.address).await.unwrap();
-            stream.write_all(head("1.1", 3 << 20).as_bytes()).await.unwrap();
+            stream.write_all(head("1.1", 2 << 20).as_bytes()).await.unwrap();
             stream.write_all(b"{").await.unwrap();
             held.push(stream);
         }
