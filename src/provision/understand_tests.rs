@@ -26,7 +26,7 @@ fn good_keys_hold_beside_wrong_ones() {
         ("a:4: host.colour: ", "unknown field"),
         ("a:6: network.address: ", "such as \"192.168.1.50/24\""),
         ("a:9: limits.queue: is 9999: write 0 to 1000", ""),
-        ("a:11: worker: is an unknown section", "sections are host, network, wifi, ssh, "),
+        ("a:11: worker: is an unknown section", "sections are host, network, wifi, ssh, fallback, server"),
     ];
     assert_eq!(problems.len(), expected.len(), "{problems:#?}");
     for (problem, (start, part)) in problems.iter().zip(expected) {
