@@ -81,9 +81,13 @@ pub fn settle(record: &Record, facts: &Facts) -> (Record, Slot, Role) {
         _ => running,
     });
     if record.committed != Some(committed) {
+        if record.committed.is_some() && facts.committed.is_some() {
+            // What is started changes only to what was judged good: the record of that was lost.
+            let kept = record.slot_mut(committed);
+            (kept.state, kept.why) = (State::Good, String::new());
+        }
         (record.committed, record.starts) = (Some(committed), 0);
     }
-    // The trial was judged good, but the record of it was lost.
     record.trial = record.trial.filter(|trial| trial.slot != committed);
     let role = match running == committed {
         true => Role::Committed,
@@ -222,6 +226,9 @@ pub fn set_state(record: &Record, facts: &Facts, slot: Slot, good: bool) -> Resu
     if slot == running && role != Role::Trial && !settled.is_good(running.other()) {
         return Err(format!("slot {slot} stays: slot {} was never judged good", running.other()));
     }
+    if slot != running {
+        spares_the_only_good(&settled, running)?;
+    }
     settled.trial = settled.trial.filter(|trial| trial.slot != slot);
     let kept = settled.slot_mut(slot);
     if slot != running {
@@ -274,11 +281,19 @@ pub fn begin_trial(record: &Record, facts: &Facts) -> Result<Decision, String> {
 
 /// Why nothing may be installed now.
 pub fn installable(record: &Record, facts: &Facts) -> Result<(), String> {
-    match settle(record, facts) {
-        (_, _, Role::Committed) => Ok(()),
-        (_, committed, _) => {
-            Err(format!("slot {committed} would be overwritten before slot {} is judged", facts.running))
-        }
+    let (record, committed, role) = settle(record, facts);
+    let running = facts.running;
+    if role != Role::Committed {
+        return Err(format!("slot {committed} would be overwritten before slot {running} is judged"));
+    }
+    spares_the_only_good(&record, running)
+}
+
+fn spares_the_only_good(record: &Record, running: Slot) -> Result<(), String> {
+    let other = running.other();
+    match record.slot(running).state == State::Bad && record.is_good(other) {
+        true => Err(format!("slot {other} is the only good one: restart, and slot {running} is left for it")),
+        false => Ok(()),
     }
 }
 

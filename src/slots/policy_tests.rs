@@ -1,222 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use world::{Event, World, apply, events};
 
-/// A machine with two slots, and a firmware that does what the Raspberry Pi's does.
-struct World {
-    record: Record,
-    autoboot: Option<Slot>,
-    /// Whether each slot's present contents answer.
-    works: [bool; 2],
-    /// Whether each slot's present contents were ever judged good.
-    proved: [bool; 2],
-    running: Slot,
-    tryboot: bool,
-    network: bool,
-    /// The state partition takes no writes.
-    full: bool,
-    /// The firmware's sector takes no writes.
-    stuck: bool,
-    restarts: u32,
-    /// What the firmware was made to start, and whether that was ever judged good.
-    commits: Vec<(Slot, bool)>,
-}
-
-fn index(slot: Slot) -> usize {
-    usize::from(slot == Slot::B)
-}
-
-impl World {
-    /// Slot A runs and was judged good.
-    fn new() -> Self {
-        let mut world = Self {
-            record: Record::default(),
-            autoboot: Some(Slot::A),
-            works: [true, false],
-            proved: [false, false],
-            running: Slot::A,
-            tryboot: false,
-            network: true,
-            full: false,
-            stuck: false,
-            restarts: 0,
-            commits: Vec::new(),
-        };
-        world.power_cycle();
-        world.judge();
-        world
-    }
-
-    fn facts(&self) -> Facts {
-        let version = format!("1.{}", index(self.running));
-        let (running, tryboot, committed) = (self.running, self.tryboot, self.autoboot);
-        Facts { running, tryboot, committed, version, floor: "0.9".into() }
-    }
-
-    /// As the keeper does; `cut` ends it before that step.
-    fn carry_out(&mut self, decision: Decision, cut: usize) {
-        if let Some(slot) = decision.commit.filter(|_| cut > 0) {
-            if self.stuck {
-                return;
-            }
-            self.autoboot = Some(slot);
-            self.commits.push((slot, self.proved[index(slot)]));
-        }
-        let saved = cut > 1 && !self.full;
-        if saved {
-            self.record = decision.record;
-        }
-        match decision.restart.filter(|_| cut > 2) {
-            Some(Restart::Trial) if saved => self.boot(true),
-            Some(Restart::Plain) => self.boot(false),
-            _ => {}
-        }
-    }
-
-    fn boot(&mut self, tryboot: bool) {
-        self.restarts += 1;
-        assert!(self.restarts <= 4, "it restarts for ever: {:?}", self.record);
-        let committed = self.autoboot.unwrap_or(Slot::A);
-        self.tryboot = tryboot && self.autoboot.is_some();
-        self.running = if self.tryboot { committed.other() } else { committed };
-        self.carry_out(start(&self.record, &self.facts()), 3);
-    }
-
-    /// Also a watchdog's reset: nothing of what was asked for is left.
-    fn power_cycle(&mut self) {
-        self.restarts = 0;
-        self.boot(false);
-    }
-
-    fn judge(&mut self) {
-        self.restarts = 0;
-        let (facts, slot) = (self.facts(), self.running);
-        let verdict = Verdict { network: self.network, ..Verdict::default() };
-        if self.works[index(slot)] && objection(&self.record, &facts, &verdict).is_none() {
-            self.proved[index(slot)] = true;
-            self.carry_out(judged_good(&self.record, &facts, verdict), 3);
-        } else {
-            self.carry_out(overdue(&self.record, &facts, "no answer"), 3);
-        }
-    }
-
-    /// RAUC's calls around the writing; a power cut ends it after `steps` of them.
-    fn install(&mut self, works: bool, steps: usize) {
-        self.restarts = 0;
-        let target = self.running.other();
-        if installable(&self.record, &self.facts()).is_err() {
-            return;
-        }
-        let Ok(decision) = set_state(&self.record, &self.facts(), target, false) else { return };
-        self.carry_out(decision, 3);
-        if self.full {
-            // The backend's failure ends the installation before anything is written.
-            return;
-        }
-        (self.works[index(target)], self.proved[index(target)]) = (works && steps > 1, false);
-        assert_ne!(self.autoboot, Some(target), "what is started by itself was overwritten");
-        if steps > 1 {
-            let decision = set_primary(&self.record, &self.facts(), target).unwrap();
-            self.carry_out(decision, 3);
-        }
-        match begin_trial(&self.record, &self.facts()) {
-            Ok(decision) if steps > 2 => self.carry_out(decision, 3),
-            _ => self.power_cycle(),
-        }
-    }
-
-    fn works(&self) -> bool {
-        self.works[index(self.running)]
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Event {
-    PowerCycle,
-    Judge,
-    Install {
-        works: bool,
-        steps: usize,
-    },
-    LoseRecord,
-    LoseSector,
-    /// The next verdict's steps are cut short by a power cut.
-    Cut {
-        steps: usize,
-    },
-    Network(bool),
-    Full(bool),
-    Stuck(bool),
-    SetState {
-        slot: Slot,
-        good: bool,
-    },
-    SetPrimary(Slot),
-}
-
-fn events() -> impl Strategy<Value = Event> {
-    let slot = prop_oneof![Just(Slot::A), Just(Slot::B)];
-    prop_oneof![
-        4 => Just(Event::PowerCycle),
-        4 => Just(Event::Judge),
-        4 => (any::<bool>(), 1..=3_usize).prop_map(|(works, steps)| Event::Install { works, steps }),
-        1 => Just(Event::LoseRecord),
-        1 => Just(Event::LoseSector),
-        2 => (0..3_usize).prop_map(|steps| Event::Cut { steps }),
-        1 => any::<bool>().prop_map(Event::Network),
-        1 => any::<bool>().prop_map(Event::Full),
-        1 => any::<bool>().prop_map(Event::Stuck),
-        1 => (slot.clone(), any::<bool>()).prop_map(|(slot, good)| Event::SetState { slot, good }),
-        1 => slot.prop_map(Event::SetPrimary),
-    ]
-}
-
-fn apply(world: &mut World, event: &Event) {
-    match event {
-        Event::PowerCycle => world.power_cycle(),
-        Event::Judge => world.judge(),
-        Event::Install { works, steps } => world.install(*works, *steps),
-        Event::LoseRecord => world.record = Record::default(),
-        Event::LoseSector => {
-            world.autoboot = None;
-            world.power_cycle();
-        }
-        Event::Cut { steps } => {
-            world.restarts = 0;
-            let facts = world.facts();
-            let verdict = Verdict { network: world.network, ..Verdict::default() };
-            if world.works() && objection(&world.record, &facts, &verdict).is_none() {
-                world.proved[index(world.running)] = true;
-                world.carry_out(judged_good(&world.record, &facts, verdict), *steps);
-            } else {
-                world.carry_out(overdue(&world.record, &facts, "no answer"), *steps);
-            }
-            world.power_cycle();
-        }
-        Event::Network(there) => world.network = *there,
-        Event::Full(full) => world.full = *full,
-        Event::Stuck(stuck) => world.stuck = *stuck,
-        Event::SetState { slot, good } => {
-            // A person judges rightly.
-            if !good || world.running == *slot && world.works() {
-                if *good {
-                    world.proved[index(*slot)] = true;
-                }
-                if let Ok(decision) = set_state(&world.record, &world.facts(), *slot, *good) {
-                    world.carry_out(decision, 3);
-                }
-            }
-        }
-        Event::SetPrimary(slot) => {
-            if let Ok(decision) = set_primary(&world.record, &world.facts(), *slot) {
-                world.carry_out(decision, 3);
-            }
-        }
-    }
-}
+#[path = "policy_world.rs"]
+mod world;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     #[test]
     fn whatever_happens_a_working_slot_is_reached_and_nothing_unproved_is_committed(
@@ -275,6 +66,34 @@ fn with_no_slot_that_works_it_stays_where_it_is_in_the_end() {
         world.judge();
     }
     assert_eq!((world.running, world.commits.len()), (Slot::A, 2), "one commit of B, one back to A");
+}
+
+#[test]
+fn a_committed_trial_is_good_though_the_record_of_it_was_lost() {
+    let mut world = World::new();
+    world.install(true, 3);
+    apply(&mut world, &Event::Cut { steps: 1 });
+    assert_eq!((world.running, world.autoboot), (Slot::B, Some(Slot::B)));
+    assert!(world.record.is_good(Slot::B));
+    // The other slot is being overwritten, and nobody knows any more which one was started.
+    world.install(false, 1);
+    apply(&mut world, &Event::LoseSector);
+    assert_eq!(world.autoboot, Some(Slot::B), "written again by the slot that was started instead");
+    world.power_cycle();
+    assert_eq!(world.running, Slot::B);
+}
+
+#[test]
+fn the_only_good_slot_is_not_overwritten() {
+    let mut world = World::new();
+    world.install(true, 3);
+    world.judge();
+    apply(&mut world, &Event::SetState { slot: Slot::B, good: false });
+    let refusal = "slot a is the only good one: restart, and slot b is left for it";
+    assert_eq!(installable(&world.record, &world.facts()).unwrap_err(), refusal);
+    assert_eq!(set_state(&world.record, &world.facts(), Slot::A, false).unwrap_err(), refusal);
+    world.power_cycle();
+    assert_eq!((world.running, installable(&world.record, &world.facts())), (Slot::A, Ok(())));
 }
 
 #[test]
