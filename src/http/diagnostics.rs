@@ -36,24 +36,35 @@ const FACTS: [&str; 8] = [
 ];
 /// No more of a file is read.
 const FILE: u64 = 256 << 10;
-/// The journal's newest lines of this boot: the kernel's, our programs' and the service's.
-const JOURNAL: [&str; 14] = [
-    "--boot",
+/// The journal's newest lines, this boot's and before: the kernel's, our programs' and the service's.
+const JOURNAL: [&str; 24] = [
     "--no-pager",
-    "--quiet",
     "--output=short-iso",
     "--lines=4000",
     "_TRANSPORT=kernel",
     "+",
-    "SYSLOG_IDENTIFIER=llm8850-supervisor",
-    "SYSLOG_IDENTIFIER=llm8850-worker",
+    "SYSLOG_IDENTIFIER=llm8850-boot-slot",
     "SYSLOG_IDENTIFIER=llm8850-card-helper",
+    "SYSLOG_IDENTIFIER=llm8850-disks",
+    "SYSLOG_IDENTIFIER=llm8850-models",
+    "SYSLOG_IDENTIFIER=llm8850-orders",
+    "SYSLOG_IDENTIFIER=llm8850-provision",
+    "SYSLOG_IDENTIFIER=llm8850-stick",
+    "SYSLOG_IDENTIFIER=llm8850-supervisor",
+    "SYSLOG_IDENTIFIER=llm8850-take-in",
+    "SYSLOG_IDENTIFIER=llm8850-triple",
+    "SYSLOG_IDENTIFIER=llm8850-worker",
+    "SYSLOG_IDENTIFIER=rauc",
+    "SYSLOG_IDENTIFIER=systemd-shutdown",
     "+",
     "UNIT=llm8850.service",
+    "UNIT=llm8850-judge.service",
+    "UNIT=llm8850-slots.service",
     "+",
     "_SYSTEMD_UNIT=llm8850.service",
 ];
 const JOURNAL_BYTES: u64 = 2 << 20;
+const COMPLAINT_BYTES: u64 = 4 << 10;
 const JOURNAL_TIME: Duration = Duration::from_secs(5);
 
 /// What is not the service's to know.
@@ -125,20 +136,23 @@ fn at_hand(context: &Context) -> Vec<Part> {
     ]
 }
 
-/// What `program` says of this boot, or why it does not.
+/// What `program` says, or why it does not.
 async fn journal(program: &str) -> String {
     let mut command = Command::new(program);
     command
         .args(JOURNAL)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .kill_on_drop(true);
     let read = async {
         let mut child = command.spawn()?;
         let mut said = Vec::new();
         if let Some(out) = child.stdout.take() {
             out.take(JOURNAL_BYTES).read_to_end(&mut said).await?;
+        }
+        if let Some(out) = child.stderr.take().filter(|_| said.is_empty()) {
+            out.take(COMPLAINT_BYTES).read_to_end(&mut said).await?;
         }
         io::Result::Ok(String::from_utf8_lossy(&said).into_owned())
     };
@@ -242,5 +256,8 @@ mod tests {
     #[tokio::test]
     async fn a_journal_that_is_not_there_is_named() {
         assert!(journal("/no/such/program").await.starts_with("/no/such/program: No such file"));
+        // A program that knows none of these options says so.
+        let complaint = journal("ls").await;
+        assert!(complaint.starts_with("ls: unrecognized option '--no-pager'"), "{complaint}");
     }
 }

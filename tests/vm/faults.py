@@ -52,13 +52,19 @@ def chat(bench):
     return f"the golden answer in {took:.0f} s; streamed in {len(text)} pieces"
 
 
+def archived(machine, name):
+    """A file of the archive that a technician is sent."""
+    _, archive = machine.get("/v1/diagnostics", limit=60)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        return files.extractfile(f"llm8850/{name}").read().decode()
+
+
 def diagnostics(bench):
     """the archive that a technician is sent holds what the journal has of the service"""
     with bench.running("diagnostics") as machine:
-        _, archive = machine.get("/v1/diagnostics", limit=60)
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            journal = files.extractfile("llm8850/journal.txt").read().decode()
-        assert "listening on" in journal, journal[:500]
+        journal = archived(machine, "journal.txt")
+        for words in ["listening on", "llm8850-boot-slot[", "llm8850-disks["]:
+            assert words in journal, f"no {words}: {journal[:2000]}"
     return f"{len(journal.splitlines())} lines of the journal"
 
 
@@ -140,6 +146,8 @@ def frozen(bench):
         machine.answers_right()
         machine.hello()
         assert "before-the-freeze" in machine.journal("-b -1", "-t vm"), "the journal of before is gone"
+        both = archived(machine, "journal.txt").count("listening on")
+        assert both >= 2, f"the archive tells of {both} of two starts"
     return f"reset after {took:.0f} s, answers {time.monotonic() - began:.0f} s after the freeze"
 
 
