@@ -9,8 +9,8 @@ use llm8850::button;
 use llm8850::config::{self, Config, Errand};
 use llm8850::detect::watchdog;
 use llm8850::fault::{Failure, Fault, Result};
-use llm8850::http::Context;
 use llm8850::http::server::Server;
+use llm8850::http::{Context, health};
 use llm8850::lights::{self, Look};
 use llm8850::service::{Launch, Service, Settings, Status};
 use llm8850::sys::log::{self, LogControl};
@@ -64,15 +64,9 @@ async fn serve(config: Config, settings: Settings, path: &Path, log: &LogControl
 
     let server = Server::bind(&config.server.listen, config.limits.clone()).await?;
     let launch = Launch::new(&config, path.into());
-    let problems = [&settings.problems[..], &config.appliance.problems(), server.unbound()];
-    let config_error = problems.iter().any(|found| !found.is_empty());
     let (looks, seen) = watch::channel(Look::default());
     let mut notifier = Notifier::from_environment();
-    let beat = move |status: &Status| {
-        notifier.beat(status.line());
-        let look = Look { state: status.state, config_error, tokens: status.counters.tokens };
-        looks.send_if_modified(|shown| std::mem::replace(shown, look) != look);
-    };
+    let beat = move |status: &Status| notifier.beat(status.line());
     let (service, mut ended) = Service::start(launch, settings, beat);
     let root = SysRoot::new(&config.recovery.system_root);
     watchdog::report(&root);
@@ -80,8 +74,9 @@ async fn serve(config: Config, settings: Settings, path: &Path, log: &LogControl
     tokio::spawn(button::run(config.button.clone(), config.appliance.orders.clone()));
     let addresses: Vec<String> = server.addresses().iter().map(|a| format!("http://{a}")).collect();
     let (stop, stopped) = watch::channel(false);
-    let context = Context::new(service.clone(), path, log.recent(), server.unbound());
-    let serving = tokio::spawn(server.run(Arc::new(context), stopped));
+    let context = Arc::new(Context::new(service.clone(), path, log.recent(), server.unbound()));
+    tokio::spawn(health::shine(Arc::clone(&context), looks));
+    let serving = tokio::spawn(server.run(context, stopped));
     info!("listening on {}", addresses.join(", "));
     notify::ready();
 

@@ -1,16 +1,23 @@
 //! Liveness, readiness, status. Readiness is the engine's, never the port's: it is
 //! "ok" only while a worker with a loaded model answers pings.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::Context;
 use super::body::{Body, json};
 use super::fields::set;
 use crate::fault::Fault;
 use crate::lights::{Lamps, Look};
-use crate::service::Settings;
+use crate::service::{Settings, Status};
+
+/// How soon the lights tell what was found wrong since.
+const PROBLEMS: Duration = Duration::from_secs(2);
 
 /// `/livez`: the supervisor turns its loop.
 pub fn live() -> Response<Body> {
@@ -37,6 +44,25 @@ pub fn incidents(context: &Context) -> Response<Body> {
     json(StatusCode::OK, &json!({"object": "list", "data": context.service.incidents()}))
 }
 
+fn look(status: &Status, config_error: bool) -> Look {
+    Look { state: status.state, config_error, tokens: status.counters.tokens }
+}
+
+/// Has the lights show what `/v1/status` tells, until the service has ended.
+pub async fn shine(context: Arc<Context>, looks: watch::Sender<Look>) {
+    let mut changes = context.service.changes();
+    let mut again = tokio::time::interval(PROBLEMS);
+    let mut wrong = false;
+    loop {
+        let look = look(&changes.borrow_and_update(), wrong);
+        looks.send_if_modified(|shown| std::mem::replace(shown, look) != look);
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            _ = again.tick() => wrong = !context.problems().is_empty(),
+        }
+    }
+}
+
 /// `/v1/status`: everything told about the service.
 pub fn status(context: &Context) -> Response<Body> {
     json(StatusCode::OK, &status_value(context))
@@ -46,9 +72,7 @@ pub(super) fn status_value(context: &Context) -> Value {
     let status = context.service.status();
     let (problems, settings) = (context.problems(), context.service.settings());
     let Settings { lights, access, appliance, .. } = settings;
-    let look =
-        Look { state: status.state, config_error: !problems.is_empty(), tokens: status.counters.tokens };
-    let Lamps { status: status_lamp, fault: fault_lamp } = look.lamps();
+    let Lamps { status: status_lamp, fault: fault_lamp } = look(&status, !problems.is_empty()).lamps();
     let meaning = status.state.meaning();
     let mut status = json!(status);
     if let Some(fields) = status.as_object_mut() {
@@ -71,4 +95,35 @@ pub(super) fn status_value(context: &Context) -> Value {
         }
     }
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::tests::on_stage;
+    use crate::sys::recent::Recent;
+
+    #[test]
+    fn the_lights_tell_what_is_found_wrong_while_the_service_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("problems.json");
+        on_stage(
+            "",
+            |settings| settings.appliance.dir = dir.path().into(),
+            async |stage| {
+                let context = Context::new(stage.service.clone(), &file, Recent::default(), &[]);
+                let (looks, mut seen) = watch::channel(Look::default());
+                let shining = tokio::spawn(shine(Arc::new(context), looks));
+                let ready = |look: &Look| look.lamps().status.name == "breath" && !look.config_error;
+                seen.wait_for(ready).await.unwrap();
+                std::fs::write(&file, r#"{"disks": ["state could not be repaired"]}"#).unwrap();
+                let look = *seen.wait_for(|look| look.config_error).await.unwrap();
+                assert_eq!(look.lamps().fault.name, "6 flashes");
+                std::fs::remove_file(&file).unwrap();
+                seen.wait_for(ready).await.unwrap();
+                stage.service.stop();
+                shining.await.unwrap();
+            },
+        );
+    }
 }

@@ -270,6 +270,11 @@ impl Service {
         self.status.borrow().clone()
     }
 
+    /// What it is doing, change by change.
+    pub fn changes(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
     /// Waits until the status fulfils `wanted`, or the service has ended.
     pub async fn wait_for(&self, wanted: impl FnMut(&Status) -> bool) -> Status {
         let mut status = self.status.clone();

@@ -83,7 +83,7 @@ class Bench:
 
     def __init__(self, stock, model, work):
         self.stock, self.work = pathlib.Path(stock), pathlib.Path(work)
-        self.kept = None
+        self.model, self.kept = pathlib.Path(model), None
         with native.service(model) as base:
             self.right = ask(base)
         assert self.right, "this machine's own service answers nothing"

@@ -1,12 +1,18 @@
 """Cases: the start, the service's processes, the watchdog, the card's slot, settings, partitions."""
 
 import io
+import json
+import os
+import pathlib
+import subprocess
 import tarfile
 import time
 
 from appliance import client
 from card import Card
 from machine import FAULT_PIN, STATUS_PIN
+
+SEND_MODEL = pathlib.Path(__file__).resolve().parents[2] / "scripts/send-model"
 
 
 def boot(bench):
@@ -271,6 +277,33 @@ def reset(bench):
     return f"answers again after {time.monotonic() - began:.0f} s"
 
 
+def upload(bench):
+    """a model sent over the network, the power cut meanwhile: the sender goes on where it was, and the model is there, whole"""
+    with bench.running("upload") as machine:
+        sender = subprocess.Popen([SEND_MODEL, bench.model, machine.base, "--name", "second"], text=True, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, env={**os.environ, "LLM8850_KEY": "none"})  # fmt: skip
+        try:
+            said = []
+            for line in sender.stdout:
+                said.append(line)
+                if "_l1_" in line and len(said) > 1:
+                    break
+            machine.cut()
+            machine.power_on()
+            machine.ready()
+            rest, _ = sender.communicate(timeout=300 * machine.PATIENCE)
+        finally:
+            sender.kill()
+        assert sender.returncode == 0 and "second is installed" in rest, (said, rest)
+        told = json.loads(machine.get("/v1/models/installs")[1])
+        assert '"second"' in json.dumps(told["installed"]), told
+        machine.answers_right()
+        machine.hello()
+        damage = machine.say("cd /models/second && for f in *; do cmp $f ../default/$f || echo $f; done")
+        assert not damage and not machine.failed(), (damage, machine.failed())
+    return rest.strip().splitlines()[0]
+
+
 # The long ones first, for the machines to end together.
-CASES = [settings, emptied_state, emptied_models, slow, frozen, crash, reset,
+CASES = [settings, upload, emptied_state, emptied_models, slow, frozen, crash, reset,
          supervisor, worker, memory, chat, diagnostics, lights, slot]  # fmt: skip
