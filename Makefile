@@ -18,7 +18,7 @@ LISTEN    ?= 127.0.0.1:8000 127.0.0.1:11434
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build cross deb model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-deb test-lights image image-qemu flash sbom image-check vm-test powercut lint bench clean
+.PHONY: help setup build cross deb reproducible model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-deb test-lights image image-qemu flash sbom image-check vm-test powercut lint bench clean
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ test-page-here: test-build
 # On a Raspberry Pi nothing has to be built for another machine.
 deb: $(if $(filter aarch64,$(shell uname -m)),build,cross) ## Make the package for Raspberry Pi OS: build/deb/ (see docs/debian.md)
 	@scripts/make-deb $(if $(filter aarch64,$(shell uname -m)),$(OUT),target/aarch64-unknown-linux-gnu/release) arm64 $(BUILD)/deb
+
+reproducible: ## Build that package again in another directory, and compare bit for bit
+	@scripts/reproducible
 
 test-deb: model ## The package installed, updated and removed under a real systemd, in a container (as root)
 	@tests/deb/run

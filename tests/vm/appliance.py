@@ -7,6 +7,7 @@ import pathlib
 import native
 import openai
 from card import Card
+from firmware import Start
 from machine import Machine
 
 PROMPT = [{"role": "user", "content": "What is the capital of France?"}]
@@ -78,6 +79,15 @@ class Appliance(Machine):
         self.order("install-bundle", f"{to}/{name}.raucb")
 
 
+class Debian(Appliance):
+    """A Debian with nothing of the image's: one disk, one system."""
+
+    def choose(self, tryboot):
+        kernel = self.card.path.parents[2] / "kernel"
+        cmdline = "console=ttyAMA0 systemd.show_status=no root=/dev/vda"
+        return Start(1, (kernel / "vmlinuz").read_bytes(), (kernel / "initrd.gz").read_bytes(), cmdline)
+
+
 class Bench:
     """Where cases get their machines from."""
 
@@ -89,13 +99,13 @@ class Bench:
         assert self.right, "this machine's own service answers nothing"
 
     @contextlib.contextmanager
-    def machine(self, name, base=None, resume=None, log=None, **options):
+    def machine(self, name, base=None, resume=None, log=None, kind=Appliance, **options):
         """A machine with a card of its own: as new, as `base` was, or going on from where one was kept."""
         directory = self.work / name
         directory.mkdir(parents=True, exist_ok=True)
         base = resume.card.path if resume else base or self.stock / "image/llm8850.img"
         card = Card(directory / "card.qcow2", base, SIZE)
-        machine = Appliance(directory, card, self.stock / "stick.img", log=log, **options)
+        machine = kind(directory, card, self.stock / "stick.img", log=log, **options)
         machine.right = self.right
         try:
             yield machine

@@ -1,4 +1,5 @@
-"""The cases of tests/vm/run: cases.py STOCK MODEL. CASES="boot slot_b" runs only these; LANES=2 machines run beside each other.
+"""The cases of tests/vm/run: cases.py STOCK MODEL. CASES="boot slot_b" runs only these; LANES=2 machines run beside each other;
+AGAIN=1 tries once more, one at a time, what failed beside others.
 
 Each case prints one line with what it measured. What waits for an event has a limit, longer by PATIENCE (machine.py).
 """
@@ -44,6 +45,10 @@ def main():
         with concurrent.futures.ThreadPoolExecutor(int(os.environ.get("LANES", "2"))) as lanes:
             results += lanes.map(lambda case: outcome(case, bench), cases)
     failed = [name for name, good in results if not good]
+    # A host too busy for a machine's limits is no fault of the appliance's; one that is comes again.
+    if failed and bench.kept and os.environ.get("AGAIN") == "1":
+        print(f"== once more, alone: {', '.join(failed)}", flush=True)
+        failed = [name for case in CASES if case.__name__ in failed for name, good in [outcome(case, bench)] if not good]
     if not failed:
         shutil.rmtree(bench.work)
     print(f"\n{len(results)} cases in {time.monotonic() - began:.0f} s; failed: {', '.join(failed) or 'none'}")

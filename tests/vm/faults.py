@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 import time
 
-from appliance import client
+from appliance import Debian, client
 from card import Card
 from machine import FAULT_PIN, STATUS_PIN
 
@@ -304,6 +304,32 @@ def upload(bench):
     return rest.strip().splitlines()[0]
 
 
+def debian(bench):
+    """the Debian package on a Debian: installed, answers, also after its worker's end and a restart; removed"""
+    with bench.machine("debian", base=bench.stock / "debian.img", kind=Debian) as machine:
+        machine.power_on()
+        machine.hello()
+        # Debian was unpacked here: its dpkg knows of no package.
+        machine.say("dpkg --force-depends --force-confold --install /root/llm8850.deb", limit=300)
+        began = time.monotonic()
+        machine.ready()
+        took = time.monotonic() - began
+        machine.answers_right()
+        pid = machine.supervisor()
+        machine.say("kill -KILL $(pgrep -x llm8850-worker)")
+        machine.answers_right()
+        assert machine.supervisor() == pid
+        machine.say("systemctl --no-block reboot")
+        machine.restarted()
+        machine.ready()
+        machine.answers_right()
+        machine.hello()
+        assert not machine.failed(), machine.failed()
+        machine.say("dpkg --remove llm8850", limit=300)
+        assert machine.show("LoadState") == "not-found", machine.show("LoadState")
+    return f"ready {took:.0f} s after the installation"
+
+
 # The long ones first, for the machines to end together.
-CASES = [settings, upload, emptied_state, emptied_models, slow, frozen, crash, reset,
+CASES = [settings, debian, upload, emptied_state, emptied_models, slow, frozen, crash, reset,
          supervisor, worker, memory, chat, diagnostics, lights, slot]  # fmt: skip

@@ -100,7 +100,7 @@ class Machine(Shell):
         if resume:
             start, self.partition, self.tryboot = None, resume.partition, resume.tryboot
         else:
-            start = firmware.choose(self.card, tryboot)
+            start = self.choose(tryboot)
             assert start, "no slot would start"
             self.partition, self.tryboot = start.partition, tryboot
         self.tree()
@@ -122,6 +122,9 @@ class Machine(Shell):
             self.monitor.do("cont")
             self.hello()
         return self
+
+    def choose(self, tryboot):
+        return firmware.choose(self.card, tryboot)
 
     def command(self, start, resume):
         for name in ("qmp", "shell"):
