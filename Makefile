@@ -18,7 +18,7 @@ LISTEN    ?= 127.0.0.1:8000 127.0.0.1:11434
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build cross deb reproducible model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-deb test-lights image image-qemu flash sbom image-check vm-test powercut lint bench clean
+.PHONY: help setup build cross deb reproducible model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-deb test-lights image image-qemu flash sbom image-check vm-test vm-test-here powercut lint bench clean
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -140,6 +140,11 @@ image-check: $(BUILD)/venv-image/.stamp ## Check all of the image that needs no 
 
 vm-test: test-build cross $(VENV)/.stamp ## The image in a virtual machine, and broken on purpose (as root; see docs/vm.md)
 	@tests/vm/run
+
+# A machine on which no virtual one can be made is no fault of what is tested in it.
+vm-test-here: test-build cross
+	@if [ "$$(id -u)" = 0 ] && scripts/setup-vm; then $(MAKE) --no-print-directory vm-test; \
+	else echo "!! NOT TESTED: the image in a virtual machine: it needs root, and what scripts/setup-vm installs"; fi
 
 powercut: N = 200
 powercut: test-build cross $(VENV)/.stamp ## Cut the virtual machine's power: N=times (as root)
