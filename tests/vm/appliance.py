@@ -14,10 +14,12 @@ PROMPT = [{"role": "user", "content": "What is the capital of France?"}]
 UNIT = "llm8850.service"
 TOLD = "/run/llm8850-appliance"
 SIZE = "4G"
+# Asked for by machines that were given it; the others take any.
+KEY = "only-the-tests-know-this-0123456789"
 
 
 def client(base):
-    return openai.OpenAI(base_url=f"{base}/v1", api_key="unused", timeout=600, max_retries=0)
+    return openai.OpenAI(base_url=f"{base}/v1", api_key=KEY, timeout=600, max_retries=0)
 
 
 def ask(base):
