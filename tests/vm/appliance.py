@@ -63,6 +63,11 @@ class Appliance(Machine):
             return told if told and told[told["running"]]["state"] == "good" and not told["on_trial"] else None
         return self.wait(good, limit, "a good verdict", every=1)
 
+    def whole(self, name):
+        """That model is what it was made from. The manifest is written anew when it is taken in."""
+        each = f"for f in /models/{name}/*; do case $f in */manifest.json) ;; *) busybox cmp $f /models/default/${{f##*/}} || exit 1; esac; done"
+        self.say(f"test -e /models/{name}/config.json && ({each})", limit=600)
+
     def journal(self, *options):
         return self.say(f"journalctl --no-pager -q {' '.join(options)}", limit=120)
 

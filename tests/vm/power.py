@@ -82,7 +82,8 @@ def started(bench, card, name):
         assert not problems, problems
         assert machine.say("cat /var/log/marker") == "kept", "what was safe before the cut is gone"
         # One that was being taken in is there whole, or not at all.
-        machine.say("test ! -e /models/other || busybox diff -r /models/other /models/default", limit=600)
+        if machine.say("test -e /models/other && echo there || true"):
+            machine.whole("other")
     return took
 
 
