@@ -35,7 +35,7 @@ pub use fallback::Fallback;
 pub use lights::{Driver, Lights, Polarity};
 pub use limits::{Images, Limits};
 pub use log::{Level, Log};
-pub use model::{Installed, Model, Other};
+pub use model::{Catalogue, Installed, Model, Other};
 pub use problem::Problem;
 pub use recovery::Recovery;
 pub use resident::Resident;

@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use fluent_uri::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::section::{Findings, Section};
@@ -23,6 +24,17 @@ pub struct Model {
     pub keep_alive_s: KeepAlive,
     /// Models that are loaded when they are asked for.
     pub others: Vec<Other>,
+    /// Where packages can be fetched from: an address of HTTP.
+    pub catalogue: Option<String>,
+    /// Whose word on that address is taken besides: certificates as PEM, or a file of them.
+    pub catalogue_ca: Option<String>,
+}
+
+/// Where packages can be fetched from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Catalogue {
+    pub address: String,
+    pub authority: Option<String>,
 }
 
 /// `[[model.others]]`: a model that is loaded when it is asked for. Fields as in [`Model`].
@@ -56,7 +68,9 @@ impl Default for Model {
         let dir = "/var/lib/llm8850/model".into();
         let (name, context, descriptor) = (None, None, None);
         let (aliases, others) = (Vec::new(), Vec::new());
-        Self { dir, name, aliases, context, descriptor, keep_alive_s: KeepAlive::FOR_EVER, others }
+        let (catalogue, catalogue_ca) = (None, None);
+        let keep_alive_s = KeepAlive::FOR_EVER;
+        Self { dir, name, aliases, context, descriptor, keep_alive_s, others, catalogue, catalogue_ca }
     }
 }
 
@@ -88,7 +102,14 @@ impl Model {
         let keep_alive_s = KeepAlive::default();
         let other = |other: &Other| Other { aliases: Vec::new(), keep_alive_s, ..other.clone() };
         let others = self.others.iter().map(other).collect();
-        Self { aliases: Vec::new(), keep_alive_s, others, ..self.clone() }
+        let (catalogue, catalogue_ca) = (None, None);
+        Self { aliases: Vec::new(), keep_alive_s, others, catalogue, catalogue_ca, ..self.clone() }
+    }
+
+    /// Where packages can be fetched from, if anywhere.
+    pub fn catalogue(&self) -> Option<Catalogue> {
+        let address = self.catalogue.clone()?;
+        Some(Catalogue { address, authority: self.catalogue_ca.clone() })
     }
 
     /// Every model; the one that is loaded from the start is the first.
@@ -107,6 +128,21 @@ impl Model {
 /// Tokens of context that can be asked for.
 const CONTEXT: std::ops::RangeInclusive<u32> = 16..=1 << 20;
 
+/// Whether something can be fetched from there. Nothing secret is in it: it is told to clients.
+fn is_address(text: &str) -> bool {
+    let Ok(address) = Uri::parse(text) else { return false };
+    let scheme = address.scheme().as_str().to_ascii_lowercase();
+    let whole = address
+        .authority()
+        .is_some_and(|a| !a.host().is_empty() && !a.has_userinfo() && a.port_to_u16().is_ok());
+    whole && matches!(scheme.as_str(), "http" | "https") && !address.has_fragment()
+}
+
+/// Whether that may be certificates, or a file of them.
+fn is_authority(text: &str) -> bool {
+    text.trim_start().starts_with("-----BEGIN CERTIFICATE-----") || Path::new(text).is_absolute()
+}
+
 impl Section for Model {
     const NAME: &'static str = "model";
 
@@ -124,6 +160,17 @@ impl Section for Model {
             self.aliases.retain(|alias| !alias.is_empty());
         }
         findings.optional("context", &mut self.context, CONTEXT);
+        if self.catalogue.as_ref().is_some_and(|text| !is_address(text)) {
+            let what = "is no address of a catalogue: write one such as \"https://example.org/catalogue.json\", without a \
+                        user's name in it";
+            findings.wrong("catalogue", what);
+            self.catalogue = None;
+        }
+        if self.catalogue_ca.as_ref().is_some_and(|text| !is_authority(text)) {
+            let what = "is no certificate: write the text of one, from \"-----BEGIN CERTIFICATE-----\" on, or a whole path";
+            findings.wrong("catalogue_ca", what);
+            self.catalogue_ca = None;
+        }
         let mut names = vec![self.name()];
         names.extend_from_slice(&self.aliases);
         self.others.retain(|other| {

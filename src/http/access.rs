@@ -82,7 +82,8 @@ fn forbidden() -> ApiError {
     ApiError::invalid(message).status(StatusCode::FORBIDDEN).code("admin_key_required")
 }
 
-fn no_owner() -> ApiError {
+/// 403: what cannot be undone is done for nobody who has shown no key.
+pub(super) fn no_owner() -> ApiError {
     let message = "Nobody may do that as long as there is no API key: configure one with `admin = true`.";
     ApiError::invalid(message).status(StatusCode::FORBIDDEN).code("admin_key_required")
 }

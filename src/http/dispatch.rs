@@ -166,7 +166,7 @@ async fn act(
         Route::Loaded => Ok(ollama::models::loaded(context)),
         Route::Show => ollama::models::show(context, &body),
         Route::Version => Ok(ollama::models::version()),
-        Route::Pull => ollama::manage::pull(context, &body),
+        Route::Pull => ollama::pull::pull(context, &body).await,
         Route::Blob if *method == Method::HEAD => Err(ollama::manage::no_blob()),
         Route::Manage | Route::Delete | Route::Blob => Err(ollama::manage::refused()),
         Route::Reset => vendor::control::reset(context, &body),

@@ -66,6 +66,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hyper::body::Body as HttpBody;
+use tokio::sync::Mutex;
 
 use crate::service::{Service, Settings};
 use crate::sys::recent::Recent;
@@ -89,6 +90,8 @@ pub struct Context {
     pub places: Places,
     /// Whether an update is being sent.
     pub uploading: AtomicBool,
+    /// Held while a model is being pulled.
+    pub pulling: Arc<Mutex<()>>,
     /// Addresses of the configuration that could not be listened on.
     unbound: Vec<String>,
 }
@@ -101,7 +104,8 @@ impl Context {
         let (resident, polled, unbound) = (Arc::default(), Polled::default(), unbound.to_vec());
         let sources = Sources::new(config, log);
         let (started, places, uploading) = (unix_time(), Places::default(), AtomicBool::new(false));
-        Self { service, bodies, started, sources, resident, polled, places, uploading, unbound }
+        let pulling = Arc::default();
+        Self { service, bodies, started, sources, resident, polled, places, uploading, pulling, unbound }
     }
 
     /// What is wrong in the configuration, as far as it is known, and what the image's own

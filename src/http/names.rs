@@ -104,6 +104,7 @@ pub fn unknown(context: &Context, name: &str) -> ApiError {
         .param("model")
 }
 
-fn bare(name: &str) -> &str {
+/// A name without Ollama's word for the only edition there is.
+pub fn bare(name: &str) -> &str {
     name.strip_suffix(":latest").unwrap_or(name)
 }

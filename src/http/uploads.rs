@@ -233,12 +233,14 @@ async fn asked(context: &Context, asking: &Asking) -> Result<Reply, ApiError> {
     }
 }
 
-fn socket(context: &Context) -> Result<PathBuf, ApiError> {
+/// Where models are taken in.
+pub(super) fn socket(context: &Context) -> Result<PathBuf, ApiError> {
     let socket = context.service.settings().appliance.models;
     if socket.as_os_str().is_empty() { Err(no_image()) } else { Ok(socket) }
 }
 
-fn refused(refusal: Refusal) -> ApiError {
+/// What root said against it, or a catalogue.
+pub(super) fn refused(refusal: Refusal) -> ApiError {
     let (status, code) = match refusal.kind {
         Kind::Invalid => (StatusCode::BAD_REQUEST, "invalid_value"),
         Kind::Unknown => (StatusCode::NOT_FOUND, "upload_not_found"),
@@ -246,6 +248,7 @@ fn refused(refusal: Refusal) -> ApiError {
         Kind::Incomplete => (StatusCode::CONFLICT, "incomplete"),
         Kind::NoRoom => (StatusCode::INSUFFICIENT_STORAGE, "no_room"),
         Kind::Busy => (StatusCode::LOCKED, "install_under_way"),
+        Kind::Catalogue => (StatusCode::BAD_GATEWAY, "catalogue"),
         Kind::Failed => return Failure::new(Fault::Orders, refusal.message).into(),
     };
     ApiError::invalid(refusal.message).status(status).code(code)

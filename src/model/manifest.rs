@@ -1,4 +1,4 @@
-//! `manifest.json`: length and CRC-32 of every file of a package.
+//! `manifest.json`: length and CRC-32 of every file of a package, perhaps its SHA-256.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::fault::{Failure, Fault, Result};
 
@@ -26,12 +27,22 @@ struct Entry {
     bytes: u64,
     /// Eight hexadecimal digits.
     crc32: String,
+    /// Sixty-four.
+    sha256: Option<String>,
+}
+
+/// What a file must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Sums {
+    bytes: u64,
+    crc: u32,
+    sha256: Option<String>,
 }
 
 /// What the files of a model directory must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    files: BTreeMap<String, (u64, u32)>,
+    files: BTreeMap<String, Sums>,
 }
 
 impl Manifest {
@@ -70,7 +81,11 @@ impl Manifest {
                 .filter(|digits| digits.len() == 8)
                 .and_then(|digits| u32::from_str_radix(digits, 16).ok())
                 .ok_or_else(|| format!("the crc32 of \"{name}\" is not eight hexadecimal digits"))?;
-            files.insert(name, (entry.bytes, crc));
+            let sha256 = entry.sha256.map(|digits| digits.to_ascii_lowercase());
+            if sha256.as_ref().is_some_and(|digits| !is_sha256(digits)) {
+                return Err(format!("the sha256 of \"{name}\" is not sixty-four hexadecimal digits"));
+            }
+            files.insert(name, Sums { bytes: entry.bytes, crc, sha256 });
         }
         Ok(Self { files })
     }
@@ -82,36 +97,49 @@ impl Manifest {
 
     /// All files, and how long each is.
     pub fn lengths(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.files.iter().map(|(name, (bytes, _))| (name.as_str(), *bytes))
+        self.files.iter().map(|(name, sums)| (name.as_str(), sums.bytes))
     }
 
     /// One number for all the files: changes with any of them.
     pub fn checksum(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
-        for (name, (bytes, crc)) in &self.files {
+        for (name, sums) in &self.files {
             hasher.update(name.as_bytes());
-            hasher.update(&bytes.to_le_bytes());
-            hasher.update(&crc.to_le_bytes());
+            hasher.update(&sums.bytes.to_le_bytes());
+            hasher.update(&sums.crc.to_le_bytes());
         }
         hasher.finalize()
     }
 
-    /// Reads `dir/name` once and compares length and CRC-32.
+    /// Reads `dir/name` once and compares length and CRC-32: what a card that ages does to a file.
     ///
     /// # Errors
     /// [`Fault::ModelChecksum`] where they differ or the manifest does not list the file,
     /// [`Fault::ModelMissing`] where it cannot be read; both name the file.
     pub fn check(&self, dir: &Path, name: &str) -> Result<()> {
+        self.compare(dir, name, false)
+    }
+
+    /// The SHA-256 as well, where the manifest tells it: what somebody else may have put there.
+    ///
+    /// # Errors
+    /// As [`Manifest::check`].
+    pub fn check_origin(&self, dir: &Path, name: &str) -> Result<()> {
+        self.compare(dir, name, true)
+    }
+
+    fn compare(&self, dir: &Path, name: &str, origin: bool) -> Result<()> {
         let differs = |what: String| Failure::new(Fault::ModelChecksum, format!("{name}: {what}"));
         let missing = |e: std::io::Error| Failure::new(Fault::ModelMissing, format!("{name}: {e}"));
-        let &(bytes, crc) =
-            self.files.get(name).ok_or_else(|| differs("not listed in the manifest".to_owned()))?;
+        let sums = self.files.get(name).ok_or_else(|| differs("not listed in the manifest".to_owned()))?;
+        let Sums { bytes, crc, ref sha256 } = *sums;
         let mut file = File::open(dir.join(name)).map_err(missing)?;
         let length = file.metadata().map_err(missing)?.len();
         if length != bytes {
             return Err(differs(format!("{length} bytes, the manifest says {bytes}")));
         }
         let mut hasher = crc32fast::Hasher::new();
+        let mut digest = sha256.as_ref().filter(|_| origin).map(|wanted| (wanted, Sha256::new()));
         let mut buffer = vec![0; CHUNK];
         loop {
             let n = match file.read(&mut buffer) {
@@ -120,14 +148,33 @@ impl Manifest {
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(missing(e)),
             };
-            hasher.update(buffer.get(..n).unwrap_or_default());
+            let read = buffer.get(..n).unwrap_or_default();
+            hasher.update(read);
+            if let Some((_, digest)) = &mut digest {
+                digest.update(read);
+            }
         }
         let found = hasher.finalize();
         if found != crc {
             return Err(differs(format!("CRC-32 {found:08x}, the manifest says {crc:08x}")));
         }
+        if let Some((wanted, digest)) = digest {
+            let found = hex(&digest.finalize());
+            if found != *wanted {
+                return Err(differs(format!("SHA-256 {found}, the manifest says {wanted}")));
+            }
+        }
         Ok(())
     }
+}
+
+/// Whether these are the digits of a SHA-256.
+pub fn is_sha256(digits: &str) -> bool {
+    digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -160,6 +207,23 @@ mod tests {
     }
 
     #[test]
+    fn a_sha256_is_compared_where_the_origin_is_asked_for() {
+        // What `sha256sum` says of these nine bytes.
+        let right = "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225";
+        for (sha256, fits) in [(right.to_uppercase(), true), ("0".repeat(64), false)] {
+            let dir = written(&format!(
+                r#"{{"version":1,"files":{{"a.bin":{{"bytes":9,"crc32":"cbf43926","sha256":"{sha256}"}}}}}}"#
+            ));
+            let manifest = Manifest::open(dir.path()).unwrap().unwrap();
+            manifest.check(dir.path(), "a.bin").unwrap();
+            match manifest.check_origin(dir.path(), "a.bin") {
+                Ok(()) => assert!(fits),
+                Err(failure) => assert!(!fits && failure.detail.starts_with("a.bin: SHA-256 15e2b0d3")),
+            }
+        }
+    }
+
+    #[test]
     fn names_that_leave_the_directory_and_unknown_versions_are_refused() {
         for text in [
             r#"{"version":1,"files":{"../a":{"bytes":9,"crc32":"cbf43926"}}}"#,
@@ -167,6 +231,7 @@ mod tests {
             r#"{"version":1,"files":{"":{"bytes":9,"crc32":"cbf43926"}}}"#,
             r#"{"version":2,"files":{}}"#,
             r#"{"version":1,"files":{"a":{"bytes":9,"crc32":"cbf4392"}}}"#,
+            r#"{"version":1,"files":{"a":{"bytes":9,"crc32":"cbf43926","sha256":"00"}}}"#,
             r#"{"version":1"#,
         ] {
             let dir = written(text);

@@ -20,7 +20,7 @@ mod vendor_vocabulary;
 pub use description::Descriptor;
 pub use directory::ModelDir;
 pub use embeddings::Embeddings;
-pub use manifest::{MANIFEST_FILE, Manifest};
+pub use manifest::{MANIFEST_FILE, Manifest, is_sha256};
 pub use pieces::Pieces;
 pub use template::{Globals, Template};
 pub use text::Text;

@@ -80,7 +80,7 @@ impl Place {
         let staging = self.staging(name);
         let (mut checked, mut damaged) = (0, Vec::new());
         for (path, bytes) in manifest.lengths() {
-            match manifest.check(&staging, path) {
+            match manifest.check_origin(&staging, path) {
                 Ok(()) => checked += bytes,
                 Err(failure) => {
                     let file = staging.join(path);

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! http ── client ──▶ socket ──▶ serve (root) ──▶ incoming ──▶ install ──▶ /models/NAME
-//!                     a stick ──▶ stick (root) ──▶    "            "
+//!   pull ──────┘      a stick ──▶ stick (root) ──▶    "            "
+//!     └── fetch ◀── catalogue, files
 //! ```
 //!
 //! | to change | open |
@@ -13,15 +14,21 @@
 //! | what is asked and answered between the service and root | [`protocol`] |
 //! | the service's end | [`client`] |
 //! | root's end | [`serve`] |
+//! | what a catalogue may say | [`catalogue`] |
+//! | how something is fetched: TLS, redirects, time limits | [`fetch`] |
+//! | the order of things when a package is fetched | [`pull`] |
 //! | what is taken in, how much there is room for, how it goes on after a break | [`incoming`] |
 //! | how a package gets its name, and what a power cut leaves | [`install`] |
 //! | when the partition can be written | [`writable`] |
 //! | USB sticks | [`stick`] |
 
+pub mod catalogue;
 pub mod client;
+pub mod fetch;
 pub mod incoming;
 pub mod install;
 pub mod protocol;
+pub mod pull;
 pub mod serve;
 pub mod stick;
 pub mod writable;

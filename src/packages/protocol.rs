@@ -95,6 +95,8 @@ pub enum Kind {
     Incomplete,
     /// Something else is being taken in.
     Busy,
+    /// The catalogue cannot be had, or is wrong, or what it leads to. Never root's word.
+    Catalogue,
     /// The card's fault, or the program's.
     Failed,
 }

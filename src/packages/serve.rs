@@ -18,7 +18,7 @@ use crate::sys::root::SysRoot;
 use crate::sys::{lines, program, store};
 
 /// What is told of the last package that was put in its place, or is being.
-const NAME: &str = "models.json";
+pub(super) const NAME: &str = "models.json";
 const SYSTEMCTL: &str = "usr/bin/systemctl";
 /// The service gives up a client sooner.
 const CLIENT: Duration = Duration::from_secs(300);
@@ -127,21 +127,27 @@ pub(super) fn install(root: &SysRoot, place: &Place, model: &str, begun: impl Fn
                 told.checked = checked;
                 tell(root, &told);
             }
-            // Before what it replaces is removed: files that are open would keep the partition
-            // from being read-only.
-            Step::Placed if replaces || place.is_default(model) => start_anew(root),
+            Step::Placed => {
+                // The service tells it on, which it can only before it is started anew.
+                told.state = State::Installed;
+                tell(root, &told);
+                // Before what it replaces is removed: files that are open would keep the partition
+                // from being read-only.
+                if replaces || place.is_default(model) {
+                    start_anew(root);
+                }
+            }
             _ => {}
         }
         Ok(())
     });
     match &done {
-        Ok(()) => {
-            tracing::info!("{model} is installed");
-            told.state = State::Installed;
+        Ok(()) => tracing::info!("{model} is installed"),
+        Err(refusal) => {
+            (told.state, told.why) = (State::Failed, Some(refusal.message.clone()));
+            tell(root, &told);
         }
-        Err(refusal) => (told.state, told.why) = (State::Failed, Some(refusal.message.clone())),
     }
-    tell(root, &told);
     done
 }
 

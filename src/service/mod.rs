@@ -63,6 +63,8 @@ pub struct Settings {
     pub resident: config::Resident,
     /// Every installed model; the first is loaded from the start.
     pub models: Vec<config::Installed>,
+    /// Where more can be fetched from.
+    pub catalogue: Option<config::Catalogue>,
     /// What the lights look like, for who asks.
     pub lights: config::Lights,
     /// What the image's own programs tell.
@@ -81,6 +83,7 @@ impl Settings {
             access: config.access.clone(),
             resident: config.resident.clone(),
             models: config.model.installed(),
+            catalogue: config.model.catalogue(),
             lights: config.lights.clone(),
             problems: problems.iter().map(ToString::to_string).collect(),
             appliance: config.appliance.clone(),

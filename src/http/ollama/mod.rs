@@ -6,11 +6,13 @@
 //! | what answers look like | [`reply`] |
 //! | how an answer is begun and written line by line | [`answer`] |
 //! | what is told about the loaded model and the version | [`models`] |
-//! | what is said to who wants to manage models | [`manage`] |
+//! | how models are pulled | [`pull`] |
+//! | what is said to who wants to manage models otherwise | [`manage`] |
 
 pub mod answer;
 pub mod manage;
 pub mod models;
+pub mod pull;
 pub mod reply;
 pub mod request;
 
