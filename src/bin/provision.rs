@@ -63,6 +63,7 @@ fn main() -> ExitCode {
     let root = SysRoot::new(arguments.system_root);
     let setup = arguments.setup_dir.as_deref();
     let mut keeper = Keeper::new(root.clone(), RaspberryPi::new(root.clone(), arguments.setup_dir.clone()));
+    let changed = || settings::packages(&root);
     match arguments.verb {
         Verb::Disks => drop(disks::disks(&root, setup)),
         Verb::Settings => drop(settings::settings(&root, setup, &keeper)),
@@ -70,11 +71,12 @@ fn main() -> ExitCode {
         Verb::Models => report::problems(&root, "models", &serve::start(&root)),
         Verb::Orders => drop(orders::orders(&root, setup, &mut keeper)),
         Verb::TakeIn => match connection() {
-            Ok(stream) => serve::serve(&root, &stream),
+            Ok(stream) => serve::serve(&root, &stream, &changed),
             Err(e) => error!("standard input: {e}"),
         },
         Verb::Stick => {
-            stick(&root, &arguments.device.unwrap_or_default(), arguments.stick_dir.as_deref());
+            let device = arguments.device.unwrap_or_default();
+            stick(&root, &device, arguments.stick_dir.as_deref(), &changed);
         }
     }
     ExitCode::SUCCESS

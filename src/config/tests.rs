@@ -187,6 +187,7 @@ fn only_what_needs_a_restart_asks_for_one() {
     for text in [
         "[server]\nunknown_model = \"refuse\"",
         "[model]\naliases = [\"a\"]\nkeep_alive_s = 9",
+        "[model]\ncatalogue = \"https://a/c.json\"\ncatalogue_ca = \"/a\"",
         "[resident]\npolled = true",
         KEY,
     ] {
@@ -195,6 +196,35 @@ fn only_what_needs_a_restart_asks_for_one() {
     for text in ["[server]\nlisten = [\"127.0.0.1:1\"]", "[model]\nname = \"a\"", "[worker]\ndevice = 1"] {
         assert!(config(text).needs_restart(&started), "{text}");
     }
+}
+
+#[test]
+fn a_catalogue_has_an_address_and_perhaps_an_authority() {
+    let model = |text: &str| {
+        let (config, problems) = Config::parse(&format!("[model]\n{text}"), Path::new("c.toml"));
+        (config.model.catalogue(), problems.len())
+    };
+    assert_eq!(model(""), (None, 0));
+    let pem = "-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\\n";
+    for authority in ["/etc/ca.pem", pem] {
+        let found =
+            model(&format!("catalogue = \"http://10.0.0.1:8000/c.json?x\"\ncatalogue_ca = \"{authority}\""));
+        let Catalogue { address, authority } = found.0.unwrap();
+        assert_eq!((address.as_str(), found.1), ("http://10.0.0.1:8000/c.json?x", 0));
+        assert!(authority.is_some());
+    }
+    for wrong in [
+        "",
+        "example.org/c.json",
+        "ftp://a/c",
+        "https:///c",
+        "https://me:word@a/c",
+        "http://a/c#d",
+        "http://a:99999/c",
+    ] {
+        assert_eq!(model(&format!("catalogue = \"{wrong}\"")), (None, 1), "{wrong}");
+    }
+    assert_eq!(model("catalogue = \"http://a/c\"\ncatalogue_ca = \"ca.pem\"").1, 1);
 }
 
 #[test]

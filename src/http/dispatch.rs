@@ -106,6 +106,7 @@ where
     let for_person = page::wanted(request.headers());
     let body = match method {
         Method::POST => context.read(request.into_body()).await,
+        _ if route == Route::Delete => context.read(request.into_body()).await,
         _ => Ok(Bytes::new()),
     };
     let notes = tally.is_some() && context.service.settings().limits.images == Images::Note;
@@ -141,6 +142,7 @@ async fn act(
         Route::Installs => uploads::list(context).await,
         Route::Install(model) if *method == Method::POST => uploads::install(context, model).await,
         Route::Install(model) => uploads::delete(context, model, true).await,
+        Route::Choose(model) => uploads::choose(context, model).await,
         Route::Incoming(model) if *method == Method::DELETE => uploads::delete(context, model, false).await,
         Route::Incoming(model) => uploads::incoming(context, model).await,
         // Dealt with before: their bodies are not read.
@@ -168,7 +170,8 @@ async fn act(
         Route::Version => Ok(ollama::models::version()),
         Route::Pull => ollama::pull::pull(context, &body).await,
         Route::Blob if *method == Method::HEAD => Err(ollama::manage::no_blob()),
-        Route::Manage | Route::Delete | Route::Blob => Err(ollama::manage::refused()),
+        Route::Delete => ollama::pull::delete(context, &body).await,
+        Route::Manage | Route::Blob => Err(ollama::manage::refused()),
         Route::Reset => vendor::control::reset(context, &body),
         Route::Stop => Ok(vendor::control::stop(context)),
         Route::Polled => vendor::polled::poll(context),

@@ -21,6 +21,8 @@ pub enum Route {
     FactoryReset,
     Installs,
     Install(String),
+    /// Of an installed model: that it is served.
+    Choose(String),
     Uploads,
     Incoming(String),
     /// Of a model, a file.
@@ -95,6 +97,7 @@ impl Route {
             ["v1", "models"] | ["models"] => Route::Models,
             ["v1", "models", "installs"] => Route::Installs,
             ["v1", "models", "installs", model] => Route::Install(unescape(model)),
+            ["v1", "models", "installs", model, "default"] => Route::Choose(unescape(model)),
             ["v1", "models", "uploads"] => Route::Uploads,
             ["v1", "models", "uploads", model] => Route::Incoming(unescape(model)),
             ["v1", "models", "uploads", model, path @ ..] => {
@@ -124,7 +127,7 @@ impl Route {
         match self {
             Route::Chat(_) | Route::Completions(_) | Route::Responses | Route::Embeddings => WRITE,
             Route::Ollama(_) | Route::Show | Route::Pull | Route::Manage | Route::Reset => WRITE,
-            Route::FactoryReset | Route::Uploads => WRITE,
+            Route::FactoryReset | Route::Uploads | Route::Choose(_) => WRITE,
             Route::Root | Route::Update | Route::Installs => BOTH,
             Route::Install(_) => INSTALL,
             Route::Incoming(_) => HELD,
@@ -145,7 +148,7 @@ impl Route {
             Route::Root if method != Method::POST => Need::Nothing,
             Route::FactoryReset => Need::Owner,
             Route::Update if method == Method::POST => Need::Owner,
-            Route::Installs | Route::Install(_) => Need::Owner,
+            Route::Installs | Route::Install(_) | Route::Choose(_) => Need::Owner,
             Route::Uploads | Route::Incoming(_) | Route::Upload(..) => Need::Owner,
             Route::Status | Route::Incidents | Route::Metrics | Route::Update => Need::Status,
             Route::Logs | Route::Diagnostics => Need::Admin,
@@ -289,6 +292,7 @@ mod tests {
             "Owner POST /v1/factory-reset",
             "Owner POST /v1/models/installs",
             "Owner POST /v1/models/installs/{model}",
+            "Owner POST /v1/models/installs/{model}/default",
             "Owner POST /v1/models/uploads",
             "Owner POST /v1/update",
             "Status GET /metrics",
@@ -326,6 +330,7 @@ mod tests {
             ("/v1/models/org/name", Some(Route::Model("org/name".into()))),
             ("/v1/models/installs", Some(Route::Installs)),
             ("/v1/models/installs/m", Some(Route::Install("m".into()))),
+            ("/v1/models/installs/m/default", Some(Route::Choose("m".into()))),
             ("/v1/models/uploads", Some(Route::Uploads)),
             ("/v1/models/uploads/m", Some(Route::Incoming("m".into()))),
             ("/v1/models/uploads/m/a/b%20c", Some(Route::Upload("m".into(), "a/b c".into()))),

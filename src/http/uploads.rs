@@ -1,7 +1,7 @@
 //! Models that are sent to the image, resumably: files by tus 1.0 (core and creation), the rest as
 //! JSON. Root takes them in; here is only what clients are told.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use hyper::body::Body as HttpBody;
@@ -19,6 +19,7 @@ use super::error::ApiError;
 use super::fields::{self, Fields, set};
 use super::route::{Route, escape};
 use crate::fault::{Failure, Fault};
+use crate::packages;
 use crate::packages::client::{Asked, ask};
 use crate::packages::protocol::{Incoming, Kind, Piece, Refusal, Reply, Request as Asking};
 
@@ -36,8 +37,9 @@ const OCTETS: &str = "application/offset+octet-stream";
 pub async fn list(context: &Context) -> Result<Response<Body>, ApiError> {
     let Reply::List(list) = asked(context, &Asking::List).await? else { return Err(unexpected()) };
     let mut list = json!(list);
-    let last = context.service.settings().appliance.told_of_models();
-    set(&mut list, "last", last.unwrap_or_default());
+    let settings = context.service.settings();
+    set(&mut list, "last", settings.appliance.told_of_models().unwrap_or_default());
+    set(&mut list, "configured", configured(context));
     Ok(reply(StatusCode::OK, &list))
 }
 
@@ -74,11 +76,32 @@ pub async fn install(context: &Context, model: String) -> Result<Response<Body>,
     done(context, Asking::Install { model }, StatusCode::ACCEPTED, &told).await
 }
 
+/// `POST /v1/models/installs/{model}/default`: an installed one is served from now on where nothing
+/// else is said.
+///
+/// # Errors
+/// 404 where there is none, 409 where the configuration says which is served, 400 where it does not
+/// say how it is loaded.
+pub async fn choose(context: &Context, model: String) -> Result<Response<Body>, ApiError> {
+    socket(context)?;
+    if let Some(dir) = configured(context) {
+        let message =
+            format!("`model.dir` is {dir} in the settings: take it out of them, restart, and choose then.");
+        return Err(ApiError::invalid(message).status(StatusCode::CONFLICT).code("configured"));
+    }
+    let told = json!({"default": model});
+    done(context, Asking::Choose { model }, StatusCode::ACCEPTED, &told).await
+}
+
 /// `DELETE`, of what has arrived of a model or of an installed one.
 ///
 /// # Errors
-/// 400 for the one that is served where nothing else is said, 404 where there is none.
+/// 400 for the one that is served where nothing else is said, or by the configuration; 404 where
+/// there is none.
 pub async fn delete(context: &Context, model: String, installed: bool) -> Result<Response<Body>, ApiError> {
+    if installed && context.service.settings().model_dir == Path::new(packages::MODELS).join(&model) {
+        return Err(ApiError::invalid(format!("{model:?} is served, as `model.dir` says: it stays.")));
+    }
     let told = json!({"id": model, "object": "model", "deleted": true});
     let asking = if installed { Asking::Remove { model } } else { Asking::Drop { model } };
     done(context, asking, StatusCode::OK, &told).await
@@ -223,6 +246,12 @@ async fn done(
         Reply::Done => Ok(reply(status, told)),
         _ => Err(unexpected()),
     }
+}
+
+/// What is served whatever package is chosen, as the settings say.
+fn configured(context: &Context) -> Option<String> {
+    let dir = context.service.settings().model_dir;
+    (!packages::follows_default(&dir)).then(|| dir.to_string_lossy().into_owned())
 }
 
 /// What root answers.

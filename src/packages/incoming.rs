@@ -73,8 +73,9 @@ impl Place {
         let arriving = |name: &String| self.arriving(name).is_ok();
         let installed = self.packages();
         let default = installed.iter().find(|name| self.is_default(name)).cloned();
+        let sizes = installed.iter().map(|name| (name.clone(), size(&self.package(name)))).collect();
         let incoming = names(&self.directory.join(INCOMING)).into_iter().filter(arriving).collect();
-        List { installed, incoming, default, free: self.free() }
+        List { installed, sizes, incoming, default, free: self.free() }
     }
 
     /// Adds bytes to a file that is arriving. Those that came before `source` ended or failed stay.
@@ -173,6 +174,17 @@ pub(super) fn read(text: &str) -> Result<Manifest> {
 pub(super) fn unknown(name: &str) -> Refusal {
     let message = format!("Nothing of a model {name:?} has arrived: begin with its manifest.");
     Refusal::new(Kind::Unknown, message)
+}
+
+/// How much is in a directory.
+fn size(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let size_of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(data) if data.is_dir() => size(&entry.path()),
+        Ok(data) => data.len(),
+        Err(_) => 0,
+    };
+    entries.map(size_of).sum()
 }
 
 /// Everybody may read what is installed, whatever this process's mask.

@@ -66,7 +66,7 @@ fn names_and_manifests_that_would_do_harm_are_refused() {
     for name in ["", ".", "..", "a/b", ".incoming", "default", "lost+found", "ä", &"x".repeat(65)] {
         assert_eq!(scene.place.begin(name, &manifest(&FILES)).unwrap_err().kind, Kind::Invalid, "{name}");
         assert_eq!(scene.place.discard(name).unwrap_err().kind, Kind::Unknown, "{name}");
-        assert_eq!(scene.place.remove(name).unwrap_err().kind, Kind::Unknown, "{name}");
+        assert_eq!(scene.place.remove(name, || {}).unwrap_err().kind, Kind::Unknown, "{name}");
     }
     let listing = |path: &'static str| manifest(&[(path, &b"x"[..])]);
     for text in [

@@ -100,25 +100,52 @@ impl Place {
 
     /// Has `default` lead to this package where it leads nowhere.
     fn first(&self, name: &str) -> io::Result<()> {
+        if self.package(DEFAULT).exists() || !self.is_described(name) { Ok(()) } else { self.lead(name) }
+    }
+
+    /// Has `default` lead to this package, in one step.
+    fn lead(&self, name: &str) -> io::Result<()> {
         let (default, fresh) = (self.package(DEFAULT), self.staging(DEFAULT));
-        if default.exists() || !self.is_described(name) {
-            return Ok(());
-        }
+        fresh.parent().map_or(Ok(()), fs::create_dir_all)?;
         remove(&fresh)?;
         symlink(name, &fresh)?;
         fs::rename(&fresh, &default)?;
         store::sync_directory(&default)
     }
 
+    /// Has an installed package be what is served where nothing else is said.
+    ///
+    /// # Errors
+    /// It is not there, or does not say how it is loaded; or what is served is no link.
+    pub fn choose(&self, name: &str) -> Result<()> {
+        self.installed(name)?;
+        if !self.is_described(name) {
+            let message =
+                format!("{name:?} has no config.json: describe it in `model.descriptor`, with `model.dir`.");
+            return Err(Refusal::invalid(message));
+        }
+        let default = self.package(DEFAULT);
+        if fs::symlink_metadata(&default).is_ok_and(|data| !data.is_symlink()) {
+            let message =
+                format!("{} is a package itself, no link to one: give it a name first.", default.display());
+            return Err(Refusal::invalid(message));
+        }
+        self.lead(name).map_err(Refusal::of(&default))
+    }
+
+    fn installed(&self, name: &str) -> Result<()> {
+        let message = || format!("There is no model {name:?}.");
+        if self.is_there(name) { Ok(()) } else { Err(Refusal::new(Kind::Unknown, message())) }
+    }
+
     /// Removes an installed package, but not the one that is served where nothing else is said.
+    /// `gone` is called when it has its name no more, and before its room is free.
     ///
     /// # Errors
     /// It is not there, or is that one.
-    pub fn remove(&self, name: &str) -> Result<()> {
+    pub fn remove(&self, name: &str, gone: impl FnOnce()) -> Result<()> {
         let package = self.package(name);
-        if !self.is_there(name) {
-            return Err(Refusal::new(Kind::Unknown, format!("There is no model {name:?}.")));
-        }
+        self.installed(name)?;
         if self.is_default(name) {
             let message = format!("{name:?} is what is served where nothing else is said: it stays.");
             return Err(Refusal::invalid(message));
@@ -129,8 +156,9 @@ impl Place {
         moved
             .and_then(|()| fs::rename(&package, &leaving))
             .and_then(|()| store::sync_directory(&package))
-            .and_then(|()| remove(&leaving))
-            .map_err(Refusal::of(&package))
+            .map_err(Refusal::of(&package))?;
+        gone();
+        remove(&leaving).map_err(Refusal::of(&leaving))
     }
 
     /// What a power cut left is tidied: packages that were replaced go, and where `default` leads

@@ -96,14 +96,43 @@ fn the_first_package_is_served_and_others_can_be_removed() {
     assert_eq!(fs::read_link(scene.place.package(DEFAULT)).unwrap(), Path::new("wall"));
     let list = scene.place.list();
     assert_eq!((list.installed, list.default), (vec!["floor".into(), "wall".into()], Some("wall".into())));
-    assert_eq!(scene.place.remove("wall").unwrap_err().kind, Kind::Invalid);
-    scene.place.remove("floor").unwrap();
+    assert_eq!(scene.place.remove("wall", || {}).unwrap_err().kind, Kind::Invalid);
+    scene.place.remove("floor", || {}).unwrap();
     assert_eq!(scene.found(), ["default", "wall"]);
     // One that nobody knows how to load is not served by itself.
     let scene = Scene::new();
     scene.sent("old", &FILES[1..]);
     scene.place.install("old", &mut |_| Ok(())).unwrap();
     assert!(!scene.place.is_default("old"));
+}
+
+#[test]
+fn another_package_can_be_chosen_and_then_the_first_be_removed() {
+    let scene = Scene::new();
+    for name in ["wall", "floor"] {
+        scene.sent(name, &FILES);
+        scene.place.install(name, &mut |_| Ok(())).unwrap();
+    }
+    scene.place.choose("floor").unwrap();
+    scene.place.choose("floor").unwrap();
+    assert!(scene.place.is_default("floor") && !scene.place.is_default("wall"));
+    let sizes = scene.place.list().sizes;
+    assert!(sizes["wall"] > 11 && sizes["wall"] == sizes["floor"], "{sizes:?}");
+    let mut before = Vec::new();
+    scene.place.remove("wall", || before = scene.found()).unwrap();
+    assert_eq!(before, ["default", "floor", "wall"], "its room is not free yet");
+    assert_eq!(scene.found(), ["default", "floor"]);
+    for (name, kind) in [("wall", Kind::Unknown), ("default", Kind::Unknown), ("../models", Kind::Unknown)] {
+        assert_eq!(scene.place.choose(name).unwrap_err().kind, kind, "{name}");
+    }
+    // One that nobody knows how to load; and a package in the link's place.
+    scene.sent("old", &FILES[1..]);
+    scene.place.install("old", &mut |_| Ok(())).unwrap();
+    assert!(scene.place.choose("old").unwrap_err().message.contains("config.json"));
+    fs::remove_file(scene.place.package(DEFAULT)).unwrap();
+    fs::rename(scene.place.package("old"), scene.place.package(DEFAULT)).unwrap();
+    assert!(scene.place.choose("floor").unwrap_err().message.contains("no link"));
+    assert!(!scene.place.is_default("floor"));
 }
 
 #[test]

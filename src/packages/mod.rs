@@ -96,6 +96,13 @@ impl Place {
     }
 }
 
+/// Whether what is in `directory` is what is served where nothing else is said: it is that link,
+/// or one to it.
+pub fn follows_default(directory: &Path) -> bool {
+    let link = std::fs::read_link(directory);
+    link.as_deref().unwrap_or(directory) == Path::new(MODELS).join(DEFAULT)
+}
+
 /// Whether a package may be called so: a plain name for a directory, and part of an address.
 pub fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');

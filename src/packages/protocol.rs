@@ -1,6 +1,7 @@
 //! One request per connection: a line of JSON, for `write` followed by the bytes; and one line in
 //! answer.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -29,6 +30,8 @@ pub enum Request {
     Drop { model: String },
     /// Remove an installed package.
     Remove { model: String },
+    /// Have an installed package be what is served where nothing else is said.
+    Choose { model: String },
 }
 
 /// What root answers.
@@ -65,6 +68,8 @@ pub struct Piece {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
     pub installed: Vec<String>,
+    /// How many bytes each of these takes.
+    pub sizes: BTreeMap<String, u64>,
     pub incoming: Vec<String>,
     /// What the served one is called where nothing else is said.
     pub default: Option<String>,

@@ -58,8 +58,12 @@ pub enum State {
     Failed,
 }
 
+/// What is done when there are other packages than before, for the service to know them from its
+/// next start on: whether that makes a difference to it.
+pub type Changed<'a> = &'a dyn Fn() -> bool;
+
 /// Takes one request from `stream` and answers there. What goes wrong is answered.
-pub fn serve(root: &SysRoot, stream: &File) {
+pub fn serve(root: &SysRoot, stream: &File, changed: Changed<'_>) {
     for way in [Timeout::Recv, Timeout::Send] {
         // Not every stream is a socket; the others are for people.
         let _ = set_socket_timeout(stream, way, Some(CLIENT));
@@ -70,7 +74,7 @@ pub fn serve(root: &SysRoot, stream: &File) {
     };
     let mut input = BufReader::new(stream);
     let done = match lines::receive::<Request>(&mut input) {
-        Ok(Some(request)) => carry_out(root, request, &mut input, &answer),
+        Ok(Some(request)) => carry_out(root, request, &mut input, &answer, changed),
         Ok(None) => Err(Refusal::invalid("No request came.")),
         Err(e) => Err(Refusal::invalid(format!("It is no request: {e}."))),
     };
@@ -80,7 +84,13 @@ pub fn serve(root: &SysRoot, stream: &File) {
     }
 }
 
-fn carry_out(root: &SysRoot, request: Request, input: &mut dyn Read, answer: &dyn Fn(&Reply)) -> Result<()> {
+fn carry_out(
+    root: &SysRoot,
+    request: Request,
+    input: &mut dyn Read,
+    answer: &dyn Fn(&Reply),
+    changed: Changed<'_>,
+) -> Result<()> {
     let open = || Writable::open(root, Patience::Refuse);
     let reply = match request {
         Request::Look { model } => Reply::Incoming(Place::new(root).look(&model)?),
@@ -96,14 +106,33 @@ fn carry_out(root: &SysRoot, request: Request, input: &mut dyn Read, answer: &dy
             Reply::Done
         }
         Request::Remove { model } => {
-            open()?.place.remove(&model)?;
-            Reply::Done
+            // The service has the files open, where it knows of them.
+            let gone = || {
+                answer(&Reply::Done);
+                if changed() {
+                    start_anew(root);
+                }
+            };
+            open()?.place.remove(&model, gone)?;
+            tracing::info!("{model} is removed");
+            return Ok(());
+        }
+        Request::Choose { model } => {
+            let served = Place::new(root).is_default(&model);
+            open()?.place.choose(&model)?;
+            answer(&Reply::Done);
+            if !served {
+                tracing::info!("{model} is served from now on");
+                changed();
+                start_anew(root);
+            }
+            return Ok(());
         }
         Request::Install { model } => {
             let writable = open()?;
             writable.place.complete(&model)?;
             // The rest takes a while; how it goes is told elsewhere, from before the answer on.
-            if let Err(refusal) = install(root, &writable.place, &model, || answer(&Reply::Done)) {
+            if let Err(refusal) = install(root, &writable.place, &model, || answer(&Reply::Done), changed) {
                 tracing::error!("{model} is not installed: {}", refusal.message);
             }
             return Ok(());
@@ -115,7 +144,13 @@ fn carry_out(root: &SysRoot, request: Request, input: &mut dyn Read, answer: &dy
 
 /// Puts what arrived in its place, and tells how it goes. The service is started anew where that
 /// serves it, or may.
-pub(super) fn install(root: &SysRoot, place: &Place, model: &str, begun: impl FnOnce()) -> Result<()> {
+pub(super) fn install(
+    root: &SysRoot,
+    place: &Place,
+    model: &str,
+    begun: impl FnOnce(),
+    changed: Changed<'_>,
+) -> Result<()> {
     let bytes = place.look(model).map_or(0, |incoming| incoming.files.iter().map(|file| file.bytes).sum());
     let mut told = Told { bytes, ..Told::new(model, State::Checking) };
     tell(root, &told);
@@ -131,6 +166,7 @@ pub(super) fn install(root: &SysRoot, place: &Place, model: &str, begun: impl Fn
                 // The service tells it on, which it can only before it is started anew.
                 told.state = State::Installed;
                 tell(root, &told);
+                changed();
                 // Before what it replaces is removed: files that are open would keep the partition
                 // from being read-only.
                 if replaces || place.is_default(model) {

@@ -9,7 +9,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::incoming::read;
 use super::protocol::{Kind, LONGEST_MANIFEST, Refusal, Result};
-use super::serve::{State, Told, install, tell};
+use super::serve::{Changed, State, Told, install, tell};
 use super::writable::{Patience, Writable};
 use super::{Place, names};
 use crate::model::MANIFEST_FILE;
@@ -23,7 +23,7 @@ const KINDS: [(&str, &std::ffi::CStr); 3] = [("vfat", c"utf8=1"), ("exfat", c"")
 
 /// Takes in what a stick holds that is not installed. `given` is a directory that stands for the
 /// stick. How it went is told: of several, what went wrong.
-pub fn stick(root: &SysRoot, device: &Path, given: Option<&Path>) {
+pub fn stick(root: &SysRoot, device: &Path, given: Option<&Path>, changed: Changed<'_>) {
     let failed = |model: &str, refusal: Refusal| {
         tracing::error!("{}: {model}: {}", device.display(), refusal.message);
         tell(root, &Told::failed(model, refusal.message));
@@ -42,7 +42,7 @@ pub fn stick(root: &SysRoot, device: &Path, given: Option<&Path>) {
     };
     let mut wrong = None;
     for name in packages.iter().filter(|name| !name.starts_with('.')) {
-        match take_in(root, &writable.place, &stick, name) {
+        match take_in(root, &writable.place, &stick, name, changed) {
             Ok(true) => {}
             Ok(false) => tracing::info!("{name} is installed already"),
             Err(refusal) => wrong = Some((name, refusal)),
@@ -54,7 +54,7 @@ pub fn stick(root: &SysRoot, device: &Path, given: Option<&Path>) {
 }
 
 /// Whether there was something to be done.
-fn take_in(root: &SysRoot, place: &Place, stick: &Stick, name: &str) -> Result<bool> {
+fn take_in(root: &SysRoot, place: &Place, stick: &Stick, name: &str, changed: Changed<'_>) -> Result<bool> {
     let text = stick.manifest(name)?;
     if place.has(name, &read(&text)?) {
         return Ok(false);
@@ -73,7 +73,7 @@ fn take_in(root: &SysRoot, place: &Place, stick: &Stick, name: &str) -> Result<b
         told.checked += piece.bytes;
     }
     place.complete(name)?;
-    install(root, place, name, || {}).map(|()| true)
+    install(root, place, name, || {}, changed).map(|()| true)
 }
 
 /// The mounted stick. Unmounted when dropped.

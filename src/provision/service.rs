@@ -53,6 +53,11 @@ pub fn stand_in(config: &mut Table, dir: &Path) {
     config.insert("fallback".into(), Table::from_iter(section).into());
 }
 
+/// Whether the user says which packages the service knows beside the first.
+pub fn says_which(users: &Table) -> bool {
+    users.get("model").is_some_and(|model| model.get("others").is_some())
+}
+
 /// Has the service know all packages there are, where the user does not say which.
 pub fn with_packages(config: &mut Table, place: &Place) {
     let stand_in = config.get("fallback").and_then(|fallback| fallback.get("model_dir")).cloned();

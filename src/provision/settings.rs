@@ -46,6 +46,12 @@ pub fn settings<F: Firmware>(root: &SysRoot, given: Option<&Path>, keeper: &Keep
     work.problems
 }
 
+/// There are other packages than before: whether the service's next start makes a difference.
+pub fn packages(root: &SysRoot) -> bool {
+    let mut work = Work { root, given: None, problems: Vec::new() };
+    system::packages(root, &work.imported())
+}
+
 /// A key nobody knows.
 fn own_key() -> std::result::Result<String, getrandom::Error> {
     let mut secret = [0_u8; 32];

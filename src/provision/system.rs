@@ -45,6 +45,30 @@ pub fn apply(root: &SysRoot, good: &Table, key: &str) -> Vec<String> {
     work.failures
 }
 
+/// Has the service know the packages there are now, from its next start on: whether that makes a
+/// difference to it.
+pub fn packages(root: &SysRoot, users: &Table) -> bool {
+    let path = root.path(CONFIG);
+    let config = std::fs::read_to_string(&path).ok().and_then(|text| toml::from_str::<Table>(&text).ok());
+    let Some(known) = config else { return false };
+    let mut config = known.clone();
+    if !service::says_which(users)
+        && let Some(model) = config.get_mut("model").and_then(Value::as_table_mut)
+    {
+        model.remove("others");
+    }
+    service::with_packages(&mut config, &Place::new(root));
+    if config == known {
+        return false;
+    }
+    let written = toml::to_string(&config).map_err(io::Error::other);
+    let written = written.and_then(|text| placed(&path, text.as_bytes(), 0o644));
+    if let Err(e) = &written {
+        tracing::error!("{}: {e}", path.display());
+    }
+    written.is_ok()
+}
+
 struct Work<'a> {
     root: &'a SysRoot,
     failures: Vec<String>,

@@ -63,6 +63,8 @@ pub struct Settings {
     pub resident: config::Resident,
     /// Every installed model; the first is loaded from the start.
     pub models: Vec<config::Installed>,
+    /// Where the first is.
+    pub model_dir: PathBuf,
     /// Where more can be fetched from.
     pub catalogue: Option<config::Catalogue>,
     /// What the lights look like, for who asks.
@@ -83,6 +85,7 @@ impl Settings {
             access: config.access.clone(),
             resident: config.resident.clone(),
             models: config.model.installed(),
+            model_dir: config.model.dir.clone(),
             catalogue: config.model.catalogue(),
             lights: config.lights.clone(),
             problems: problems.iter().map(ToString::to_string).collect(),

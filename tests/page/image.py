@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import socket
 import struct
 import subprocess
+import threading
 
 import rig
 
@@ -58,6 +60,24 @@ class Image:
     def judged(self, config):
         """By asking the service with this configuration."""
         self.boot_slot("judge", "--within", "0", "--config", config)
+
+    def takes_in(self):
+        """What is asked of root about models is answered, each connection for itself."""
+        self.socket = self.root / "models.sock"
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(self.socket))
+        self.listener.listen()
+
+        def answer():
+            while True:
+                try:
+                    connection, _ = self.listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    subprocess.Popen(self.command("llm8850-provision", "take-in"), stdin=connection)
+
+        threading.Thread(target=answer, daemon=True).start()
 
     def installs(self):
         """Begins an update that ends as `ends` says."""

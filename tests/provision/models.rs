@@ -86,6 +86,51 @@ fn all_packages_are_known_to_the_service_from_the_next_start_on() {
 }
 
 #[test]
+fn what_is_chosen_is_served_and_what_is_removed_is_known_no_more() {
+    let system = System::with_models();
+    for name in ["wall", "floor", "door"] {
+        system.put(&format!("models/{name}/config.json"), "{}");
+    }
+    std::os::unix::fs::symlink("wall", system.path("models/default")).unwrap();
+    system.put("setup/appliance.toml", "[defaults]\nmax_tokens = 42\n");
+    system.provision("settings");
+    let known = || {
+        let config: toml::Table = toml::from_str(&system.read("run/llm8850-config/config.toml")).unwrap();
+        assert_eq!(config["defaults"]["max_tokens"].as_integer(), Some(42), "nothing else changes");
+        let others =
+            config["model"].get("others").and_then(|others| others.as_array().cloned()).unwrap_or_default();
+        others.iter().map(|other| other["dir"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let restart = "systemctl try-restart llm8850.service";
+    let choose = |name: &str| asked(&system, &json!({"verb": "choose", "model": name}), b"");
+    assert_eq!(choose("floor"), json!("done"));
+    assert_eq!(
+        (known(), system.log()),
+        (vec!["/models/door".into(), "/models/wall".into()], vec![restart.to_owned()])
+    );
+    assert_eq!(choose("floor"), json!("done"));
+    assert_eq!(system.log().len(), 1, "it is served already");
+    assert_eq!(system.read("models/default/config.json"), "{}");
+    let remove = |name: &str| asked(&system, &json!({"verb": "remove", "model": name}), b"");
+    assert_eq!(remove("wall"), json!("done"));
+    assert_eq!((known(), system.log().len()), (vec!["/models/door".to_owned()], 2));
+    assert!(!system.path("models/wall").exists());
+    // What is sent besides is known from the next start on, whenever that is.
+    sent(&system, "more");
+    asked(&system, &json!({"verb": "install", "model": "more"}), b"");
+    assert_eq!((known(), system.log().len()), (vec!["/models/door".into(), "/models/more".to_owned()], 2));
+    // Where the user says which are known, removing another makes no difference.
+    system.put(
+        "setup/appliance.toml",
+        "[defaults]\nmax_tokens = 42\n[[model.others]]\ndir = \"/models/more\"\n",
+    );
+    system.provision("settings");
+    assert_eq!(remove("door"), json!("done"));
+    assert_eq!((known(), system.log().len()), (vec!["/models/more".to_owned()], 2));
+    assert_eq!(choose("none")["refused"]["kind"], "unknown");
+}
+
+#[test]
 fn models_of_a_stick_are_taken_in_once() {
     let system = System::with_models();
     let put = |name: &str, layer: &[u8]| {

@@ -9,7 +9,7 @@ pub fn no_embeddings() -> ApiError {
     unable("this model does not support embeddings")
 }
 
-/// 501: copying, making, pushing and deleting models.
+/// 501: copying, making and pushing models, and deleting them where they are no packages of the image.
 pub fn refused() -> ApiError {
     unable(
         "This server's models are not managed over HTTP: install others with `model.dir` or \

@@ -6,7 +6,7 @@
 //! | what answers look like | [`reply`] |
 //! | how an answer is begun and written line by line | [`answer`] |
 //! | what is told about the loaded model and the version | [`models`] |
-//! | how models are pulled | [`pull`] |
+//! | how models are pulled and deleted | [`pull`] |
 //! | what is said to who wants to manage models otherwise | [`manage`] |
 
 pub mod answer;

@@ -1,5 +1,5 @@
 //! `POST /api/pull`: a package from the configured catalogue onto the image. Of what is there
-//! already, and no catalogue has, what Ollama says of that.
+//! already, and no catalogue has, what Ollama says of that. `DELETE /api/delete`: out of it again.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use serde_json::{Value, json as value};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use super::answer::{line, not_loaded};
+use super::manage;
 use super::models::{digest, named};
 use crate::config::Catalogue;
 use crate::http::body::{Body, Pieces, json, response};
@@ -65,6 +66,21 @@ pub async fn pull(context: &Arc<Context>, body: &[u8]) -> Result<Response<Body>,
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(LINES));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
+}
+
+/// `DELETE /api/delete`: an installed package of the image goes, but not the one that is served.
+///
+/// # Errors
+/// 501 where this is no image, 403 where nobody may do that, and as of [`uploads::delete`].
+pub async fn delete(context: &Context, body: &[u8]) -> Result<Response<Body>, ApiError> {
+    uploads::socket(context).map_err(|_| manage::refused())?;
+    if !context.service.settings().access.locked() {
+        return Err(access::no_owner());
+    }
+    let body = fields::json(body)?;
+    let name = names::bare(named(&Fields::root(&body)?)?).to_owned();
+    uploads::delete(context, name, true).await?;
+    Ok(response(StatusCode::OK, "application/json", Bytes::new()))
 }
 
 /// One at a time.

@@ -10,7 +10,7 @@ use crate::sys::chance;
 
 const HTML: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = concat!(include_str!("page.js"), include_str!("system.js"));
+const SCRIPT: &str = concat!(include_str!("page.js"), include_str!("system.js"), include_str!("models.js"));
 
 /// Whether whoever asks can show it. Programs look for Ollama's words at `/` instead.
 pub fn wanted(headers: &HeaderMap) -> bool {

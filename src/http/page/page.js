@@ -234,6 +234,7 @@ async function poll() {
     showFacts(status);
     showProblems(status.problems);
     showSystem(status.appliance);
+    await showModels(status);
     say($("model"), status.model ? status.model.name : "");
     say($("about"), `Version ${status.version}, running since ${new Date(status.started * 1000).toLocaleString()}`);
     const { incidents, recoveries } = status.counters, { code, rung } = status.incident || {};

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread;
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming as Answer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -31,7 +31,7 @@ fn image(own: &Path) -> impl FnOnce(&mut Settings) {
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let root = root.clone();
-            thread::spawn(move || serve(&root, &File::from(OwnedFd::from(stream))));
+            thread::spawn(move || serve(&root, &File::from(OwnedFd::from(stream)), &|| false));
         }
     });
     let told = own.join("run/llm8850-appliance");
@@ -228,6 +228,61 @@ fn what_is_wrong_is_told_and_only_an_admin_key_sends_anything() {
         let (status, answer) = asks(&stage, ("POST", INSTALLS), &beginning("wall")).await;
         assert_eq!((status, &answer["error"]["code"]), (404, &json!("not_an_image")));
         assert_eq!(file(&stage, "HEAD", &format!("{UPLOADS}/wall/x"), "", b"").await.0, 404);
+    });
+}
+
+#[test]
+fn an_installed_model_is_chosen_and_others_can_go() {
+    let own = tempfile::tempdir().unwrap();
+    for name in ["wall", "floor"] {
+        std::fs::create_dir_all(own.path().join("models").join(name)).unwrap();
+        std::fs::write(own.path().join("models").join(name).join("config.json"), "{}").unwrap();
+    }
+    let change = |dir: &'static str| {
+        let image = image(own.path());
+        move |settings: &mut Settings| {
+            image(settings);
+            settings.model_dir = dir.into();
+        }
+    };
+    let choose = |name: &str| format!("/v1/models/installs/{name}/default");
+    let gone = async |stage: &Stage, key: &str, name: &str| {
+        let body = json!({"model": name}).to_string();
+        let response = call(stage, key, ("DELETE", "/api/delete"), &[], body.as_bytes()).await;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    on_stage("", change("/models/default"), async |stage| {
+        assert_eq!(call(&stage, WALL, ("POST", &choose("floor")), &[], b"").await.status(), 403);
+        assert_eq!(gone(&stage, WALL, "floor").await.0, 403);
+        let answer = asks(&stage, ("POST", &choose("wall")), "").await;
+        assert_eq!(answer, (202, json!({"default": "wall"})));
+        let list = asks(&stage, ("GET", INSTALLS), "").await.1;
+        assert_eq!((&list["default"], &list["configured"]), (&json!("wall"), &Value::Null));
+        assert_eq!(list["sizes"], json!({"floor": 2, "wall": 2}));
+        for (name, status) in [("none", 404), ("default", 404), ("..%2Fmodels", 404)] {
+            assert_eq!(asks(&stage, ("POST", &choose(name)), "").await.0, status, "{name}");
+        }
+        let (status, told) = gone(&stage, TECHNICIAN, "wall:latest").await;
+        assert!(status == 400 && told.contains("it stays"), "{told}");
+        assert_eq!(gone(&stage, TECHNICIAN, "floor:latest").await, (200, String::new()));
+        let (status, told) = gone(&stage, TECHNICIAN, "floor").await;
+        assert!(status == 404 && told.starts_with("{\"error\":\"There is no model"), "{told}");
+        while own.path().join("models/floor").exists() {}
+    });
+    std::fs::remove_file(own.path().join("models.sock")).unwrap();
+    on_stage("", change("/models/wall"), async |stage| {
+        let (status, answer) = asks(&stage, ("POST", &choose("wall")), "").await;
+        assert_eq!((status, &answer["error"]["code"]), (409, &json!("configured")), "{answer}");
+        assert_eq!(asks(&stage, ("GET", INSTALLS), "").await.1["configured"], json!("/models/wall"));
+        std::fs::remove_file(own.path().join("models/default")).unwrap();
+        let (status, told) = gone(&stage, TECHNICIAN, "wall").await;
+        assert!(status == 400 && told.contains("`model.dir`"), "{told}");
+    });
+    on_stage("", keys("", ""), async |stage| {
+        assert_eq!(asks(&stage, ("POST", &choose("wall")), "").await.1["error"]["code"], "not_an_image");
+        assert_eq!(gone(&stage, TECHNICIAN, "wall").await.0, 501);
     });
 }
 
