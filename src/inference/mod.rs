@@ -12,6 +12,7 @@ mod histogram;
 pub mod pipeline;
 mod prompt;
 mod sampler;
+mod selection;
 mod stop;
 mod think;
 mod trim;

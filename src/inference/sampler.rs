@@ -9,6 +9,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::candidates::{Bucket, Candidates};
 use super::histogram::{Histogram, logprobs};
+use super::selection::{Selection, is_allowed};
 use crate::chat::{Sampling, TokenId, TokenLogprobs};
 use crate::fault::{Failure, Fault, Result};
 use crate::model::Pieces;
@@ -17,6 +18,8 @@ use crate::model::Pieces;
 const REPEAT_LAST_N: i32 = 64;
 /// A bias this low bans a token, as OpenAI's API has it.
 const BAN: f32 = -100.0;
+/// Up to so many of the likeliest tokens are found without counting them all.
+const SELECTED: usize = 1024;
 /// Keeps these random numbers apart from those of other programs with the same seed.
 const DOMAIN: &[u8; 24] = b"llm8850 sampler stream 1";
 
@@ -87,6 +90,24 @@ impl Settings {
         })
     }
 
+    /// How many of the likeliest tokens can matter; `None` where all can.
+    fn likeliest(&self) -> Option<usize> {
+        if self.temperature <= 0.0 { Some(1) } else { usize::try_from(self.top_k).ok().filter(|&k| k > 0) }
+    }
+
+    /// Runs the chain: the logit drawn, and which of its tokens.
+    fn narrow(&self, mut candidates: Candidates, position: u32) -> Result<(f32, u32)> {
+        let banned = || Failure::new(Fault::RequestInvalid, "logit_bias bans every token");
+        if self.temperature <= 0.0 {
+            return Ok((candidates.best().ok_or_else(banned)?, 0));
+        }
+        candidates.top_k(self.top_k);
+        candidates.typical_p(f64::from(self.typical_p));
+        candidates.top_p(f64::from(self.top_p));
+        candidates.min_p(f64::from(self.min_p));
+        candidates.draw(f64::from(self.temperature), uniform(self.seed, position)).ok_or_else(banned)
+    }
+
     fn penalises(&self) -> bool {
         self.repeat_last_n != 0
             && (self.repeat_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0)
@@ -97,6 +118,7 @@ impl Settings {
 pub struct Sampler {
     settings: Settings,
     histogram: Histogram,
+    selection: Selection,
     /// The last `repeat_last_n` tokens, oldest first; only where penalties need them.
     recent: VecDeque<TokenId>,
     counts: HashMap<TokenId, u32>,
@@ -105,8 +127,13 @@ pub struct Sampler {
 impl Sampler {
     /// For an answer to `prompt`.
     pub fn new(settings: Settings, prompt: &[TokenId]) -> Self {
-        let mut sampler =
-            Self { settings, histogram: Histogram::new(), recent: VecDeque::new(), counts: HashMap::new() };
+        let mut sampler = Self {
+            settings,
+            histogram: Histogram::new(),
+            selection: Selection::default(),
+            recent: VecDeque::new(),
+            counts: HashMap::new(),
+        };
         for &token in prompt {
             sampler.accept(token);
         }
@@ -147,28 +174,71 @@ impl Sampler {
         pieces: &Pieces,
         allowed: Option<&SimpleVob>,
     ) -> Result<(TokenId, Option<TokenLogprobs>)> {
+        let token = self.pick(logits, position, allowed)?;
+        let Some(top) = top else { return Ok((token, None)) };
+        self.histogram.fill(logits)?;
+        Ok((token, Some(logprobs(&self.histogram, logits, token, top, pieces))))
+    }
+
+    fn pick(&mut self, logits: &[bf16], position: u32, allowed: Option<&SimpleVob>) -> Result<TokenId> {
+        let altered = self.altered(logits, allowed);
+        // Altered tokens may have been among the likeliest, and need not be any more.
+        let likeliest = self.settings.likeliest().map(|n| n.saturating_add(altered.len()));
+        match likeliest.filter(|&n| n <= SELECTED) {
+            Some(n) => self.select(logits, position, allowed, &altered, n),
+            None => self.count(logits, position, allowed, &altered),
+        }
+    }
+
+    /// Looks at the `n` likeliest only: enough of them are left when the altered ones are out.
+    fn select(
+        &mut self,
+        logits: &[bf16],
+        position: u32,
+        allowed: Option<&SimpleVob>,
+        altered: &[(TokenId, f32)],
+        n: usize,
+    ) -> Result<TokenId> {
+        let is_altered = |token| altered.binary_search_by_key(&token, |&(id, _)| id).is_ok();
+        let likeliest = self.selection.likeliest(logits, allowed, n)?.iter().copied();
+        let mut tokens: Vec<(TokenId, f32)> =
+            likeliest.filter(|&(id, _)| !is_altered(id)).chain(altered.iter().copied()).collect();
+        let buckets = tokens.iter().map(|&(_, logit)| Bucket { logit, count: 1 });
+        let (logit, index) = self.settings.narrow(Candidates::new(buckets.collect()), position)?;
+        tokens.retain(|&(_, value)| value == logit);
+        tokens.sort_unstable_by_key(|&(id, _)| id);
+        let chosen = usize::try_from(index).ok().and_then(|index| tokens.get(index));
+        chosen.map(|&(id, _)| id).ok_or_else(gone)
+    }
+
+    /// Counts all logits by value: every token stays a candidate.
+    fn count(
+        &mut self,
+        logits: &[bf16],
+        position: u32,
+        allowed: Option<&SimpleVob>,
+        altered: &[(TokenId, f32)],
+    ) -> Result<TokenId> {
         self.histogram.fill(logits)?;
         let masked = allowed.map(|allowed| mask(logits, allowed));
         let open = masked.as_deref().unwrap_or(logits);
         if masked.is_some() {
             self.histogram.count(open);
         }
-        let altered = self.altered(open);
-        for &(token, _) in &altered {
+        for &(token, _) in altered {
             if let Some(&logit) = at(open, token) {
                 self.histogram.remove(logit);
             }
         }
-        let token = self.narrow(&altered, open, position)?;
-        let Some(top) = top else { return Ok((token, None)) };
-        if masked.is_some() || !altered.is_empty() {
-            self.histogram.fill(logits)?;
-        }
-        Ok((token, Some(logprobs(&self.histogram, logits, token, top, pieces))))
+        let buckets = self.histogram.values().map(|(logit, count)| Bucket { logit, count });
+        let single = altered.iter().map(|&(_, logit)| Bucket { logit, count: 1 });
+        let (logit, index) =
+            self.settings.narrow(Candidates::new(buckets.chain(single).collect()), position)?;
+        nth(altered, open, logit, index).ok_or_else(gone)
     }
 
     /// Tokens whose logit is not the card's, ascending, with the logit they have instead.
-    fn altered(&self, logits: &[bf16]) -> Vec<(TokenId, f32)> {
+    fn altered(&self, logits: &[bf16], allowed: Option<&SimpleVob>) -> Vec<(TokenId, f32)> {
         let settings = &self.settings;
         let unseen = settings.logit_bias.keys().filter(|token| !self.counts.contains_key(token));
         let mut altered: Vec<(TokenId, f32)> = self
@@ -177,6 +247,9 @@ impl Sampler {
             .chain(unseen)
             .filter_map(|&token| {
                 let mut logit = at(logits, token)?.to_f32();
+                if allowed.is_some_and(|allowed| !is_allowed(allowed.as_slice(), token as usize)) {
+                    logit = f32::NEG_INFINITY;
+                }
                 logit += settings.logit_bias.get(&token).copied().unwrap_or(0.0);
                 if let Some(&count) = self.counts.get(&token) {
                     if logit > 0.0 {
@@ -195,27 +268,10 @@ impl Sampler {
         altered.sort_unstable_by_key(|&(token, _)| token);
         altered
     }
+}
 
-    /// Runs the chain; the histogram must hold the logits without the altered ones.
-    fn narrow(&self, altered: &[(TokenId, f32)], logits: &[bf16], position: u32) -> Result<TokenId> {
-        let settings = &self.settings;
-        let buckets = self.histogram.values().map(|(logit, count)| Bucket { logit, count });
-        let single = altered.iter().map(|&(_, logit)| Bucket { logit, count: 1 });
-        let mut candidates = Candidates::new(buckets.chain(single).collect());
-        let banned = || Failure::new(Fault::RequestInvalid, "logit_bias bans every token");
-        let (logit, index) = if settings.temperature <= 0.0 {
-            (candidates.best().ok_or_else(banned)?, 0)
-        } else {
-            candidates.top_k(settings.top_k);
-            candidates.typical_p(f64::from(settings.typical_p));
-            candidates.top_p(f64::from(settings.top_p));
-            candidates.min_p(f64::from(settings.min_p));
-            let u = uniform(settings.seed, position);
-            candidates.draw(f64::from(settings.temperature), u).ok_or_else(banned)?
-        };
-        nth(altered, logits, logit, index)
-            .ok_or_else(|| Failure::new(Fault::Internal, "the sampler chose a token that is not there"))
-    }
+fn gone() -> Failure {
+    Failure::new(Fault::Internal, "the sampler chose a token that is not there")
 }
 
 /// The logits with those of all other tokens at −∞.

@@ -148,20 +148,44 @@ proptest! {
         let settings = Settings::new(&sampling, &Sampling::default(), logits.len()).unwrap();
         let wanted = naive(&settings, &history, &logits, position);
         let mut sampler = Sampler::new(settings, &history);
-        let got = sampler.narrow_all(&logits, position);
-        prop_assert_eq!(got, wanted);
+        prop_assert_eq!(sampler.pick(&logits, position, None).unwrap(), wanted);
     }
 }
 
-impl Sampler {
-    /// `choose` without a table of pieces.
-    fn narrow_all(&mut self, logits: &[bf16], position: u32) -> TokenId {
-        self.histogram.fill(logits).unwrap();
-        let altered = self.altered(logits);
-        for &(token, _) in &altered {
-            self.histogram.remove(*at(logits, token).unwrap());
-        }
-        self.narrow(&altered, logits, position).unwrap()
+/// Bits by which tokens are allowed, a few patterns at a time.
+fn masks() -> impl Strategy<Value = Option<Vec<u32>>> {
+    let words = proptest::sample::select(&[0, u32::MAX, 1 << 31, 0x0f0f_1234][..]);
+    proptest::option::of(proptest::collection::vec(words, 1..12))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn selecting_chooses_what_counting_chooses(
+        sampling in parameters(),
+        values in proptest::collection::vec((-25i8..24).prop_map(|v| match v {
+            -25 => f32::NEG_INFINITY,
+            0 => -0.0,
+            1 => 0.0,
+            v => f32::from(v) / 4.0,
+        }), 60..300),
+        words in masks(),
+        history in proptest::collection::vec(0u32..300, 0..40),
+        position in 0u32..1000,
+    ) {
+        let logits = logits_of(&values);
+        prop_assume!(values.iter().any(|value| value.is_finite()));
+        let settings = Settings::new(&sampling, &Sampling::default(), logits.len()).unwrap();
+        let allowed = words.map(|words| {
+            let mut allowed = SimpleVob::alloc(words.len() * 32);
+            (0..allowed.len()).filter(|&t| is_allowed(&words, t)).for_each(|t| allowed.allow_token(t as u32));
+            allowed
+        });
+        let mut sampler = Sampler::new(settings, &history);
+        let altered = sampler.altered(&logits, allowed.as_ref());
+        let counted = sampler.count(&logits, position, allowed.as_ref(), &altered);
+        let picked = sampler.pick(&logits, position, allowed.as_ref());
+        prop_assert_eq!(picked.map_err(|f| f.fault), counted.map_err(|f| f.fault));
     }
 }
 
@@ -181,7 +205,7 @@ fn draws_follow_the_distribution() {
     let draws = 20_000;
     let mut seen = [0u32; 5];
     for position in 0..draws {
-        seen[sampler.narrow_all(&logits, position) as usize] += 1;
+        seen[sampler.pick(&logits, position, None).unwrap() as usize] += 1;
     }
     let weights = [1.0, 1f64.exp(), 2f64.exp(), 2f64.exp(), (-3f64).exp()];
     let sum: f64 = weights.iter().sum();

@@ -1,0 +1,219 @@
+//! The likeliest tokens, found in one pass over the logits.
+//!
+//! Blocks of logits are reduced to their highest. The n-th highest of these is a floor that
+//! at least n tokens reach, so only the few blocks that reach it are looked at again. Loops
+//! over whole blocks have no branches: the compiler makes vector instructions of them.
+
+use half::bf16;
+use llguidance::toktrie::SimpleVob;
+
+use crate::chat::TokenId;
+use crate::fault::{Failure, Fault, Result};
+
+/// Logits looked at together.
+const BLOCK: usize = 64;
+/// Of these, how many one word of a mask of tokens speaks of.
+const WORD: usize = 32;
+/// A vector's worth of them.
+const HALF: usize = WORD / 2;
+
+/// The key of −∞; a NaN below zero is lower still.
+const LOWEST: i16 = !0x7f80;
+/// The key of +∞; a NaN above zero is higher still.
+const HIGHEST: i16 = 0x7f80;
+/// Of a token that is not allowed.
+const NONE: i16 = i16::MIN;
+
+/// Orders logits as their values are ordered, save that −0 comes right below +0.
+const fn key(logit: bf16) -> i16 {
+    let bits = logit.to_bits().cast_signed();
+    bits ^ ((bits >> 15) & 0x7fff)
+}
+
+/// Finds the likeliest of a vocabulary; to be kept from token to token.
+#[derive(Default)]
+pub struct Selection {
+    /// The highest key of each block among the tokens allowed.
+    maxima: Vec<i16>,
+    ranked: Vec<i16>,
+    found: Vec<(TokenId, f32)>,
+}
+
+impl Selection {
+    /// All tokens `allowed` with a logit above −∞ and at least as high as that of the `n`-th
+    /// likeliest of them; perhaps more. Ascending.
+    ///
+    /// # Errors
+    /// [`Fault::CardOutput`] for NaN, +∞, or where no token has a finite logit.
+    pub fn likeliest(
+        &mut self,
+        logits: &[bf16],
+        allowed: Option<&SimpleVob>,
+        n: usize,
+    ) -> Result<&[(TokenId, f32)]> {
+        let allowed = allowed.map(SimpleVob::as_slice);
+        let (lowest, highest) = self.reduce(logits, allowed);
+        check(lowest, highest)?;
+        let floor = self.floor(n);
+        self.found.clear();
+        let blocks = logits.chunks(BLOCK).enumerate().zip(&self.maxima);
+        for ((number, block), _) in blocks.filter(|&(_, &highest)| highest >= floor) {
+            let first = number * BLOCK;
+            let tokens = (first..).zip(block).filter(|&(token, &logit)| {
+                key(logit) >= floor && allowed.is_none_or(|words| is_allowed(words, token))
+            });
+            self.found
+                .extend(tokens.filter_map(|(token, l)| Some((TokenId::try_from(token).ok()?, l.to_f32()))));
+        }
+        Ok(&self.found)
+    }
+
+    /// Fills in the maxima; the lowest and the highest key of all tokens.
+    fn reduce(&mut self, logits: &[bf16], allowed: Option<&[u32]>) -> (i16, i16) {
+        let (blocks, rest) = logits.as_chunks::<BLOCK>();
+        let (mut lowest, mut highest) = (HIGHEST, LOWEST);
+        self.maxima.clear();
+        let mut words = allowed.map(|words| words.chunks(BLOCK / WORD));
+        let mut note = |block: &[bf16], (low, high): (i16, i16)| {
+            lowest = lowest.min(low);
+            highest = highest.max(high);
+            let words = words.as_mut().map(|words| words.next().unwrap_or_default());
+            self.maxima.push(words.map_or(high, |words| highest_of(block, words, high)));
+        };
+        blocks.iter().for_each(|block| note(block, extremes(block)));
+        if !rest.is_empty() {
+            note(rest, extremes(rest));
+        }
+        (lowest, highest)
+    }
+
+    /// A key that `n` tokens reach, or the lowest that is above −∞.
+    fn floor(&mut self, n: usize) -> i16 {
+        self.ranked.clone_from(&self.maxima);
+        let nth = match n.checked_sub(1).filter(|&at| at < self.ranked.len()) {
+            Some(at) => *self.ranked.select_nth_unstable_by(at, |a, b| b.cmp(a)).1,
+            None => NONE,
+        };
+        // Both zeros are the same value.
+        let nth = if nth == 0 { -1 } else { nth };
+        nth.max(LOWEST + 1)
+    }
+}
+
+/// The lowest and the highest key.
+#[inline(always)]
+fn extremes(block: &[bf16]) -> (i16, i16) {
+    block.iter().fold((HIGHEST, LOWEST), |(low, high), &logit| (low.min(key(logit)), high.max(key(logit))))
+}
+
+/// The highest key of the tokens allowed, of a block whose highest at all is `highest`.
+fn highest_of(block: &[bf16], words: &[u32], highest: i16) -> i16 {
+    if words.iter().all(|&word| word == 0) {
+        return NONE;
+    }
+    if block.len() == BLOCK && words.len() == BLOCK / WORD && words.iter().all(|&word| word == u32::MAX) {
+        return highest;
+    }
+    let mut halves = words.iter().flat_map(|&word| [(word & 0xffff) as u16, (word >> 16) as u16]);
+    let (parts, rest) = block.as_chunks::<HALF>();
+    let whole =
+        parts.iter().zip(halves.by_ref()).fold(NONE, |high, (part, bits)| high.max(within(part, bits)));
+    halves.next().map_or(whole, |bits| whole.max(within(rest, bits)))
+}
+
+/// The highest key of the tokens whose bit is set.
+#[inline(always)]
+fn within(part: &[bf16], bits: u16) -> i16 {
+    let keys = part.iter().zip(BITS).map(|(&logit, bit)| if bits & bit == 0 { NONE } else { key(logit) });
+    keys.fold(NONE, i16::max)
+}
+
+const BITS: [u16; HALF] = [
+    0x0001, 0x0002, 0x0004, 0x0008, 0x0010, 0x0020, 0x0040, 0x0080, 0x0100, 0x0200, 0x0400, 0x0800, 0x1000,
+    0x2000, 0x4000, 0x8000,
+];
+
+/// Whether a mask of tokens has this one.
+pub fn is_allowed(words: &[u32], token: usize) -> bool {
+    words.get(token / WORD).is_some_and(|word| word >> (token % WORD) & 1 == 1)
+}
+
+fn check(lowest: i16, highest: i16) -> Result<()> {
+    let wrong = |what: &str| Err(Failure::new(Fault::CardOutput, format!("logits: {what}")));
+    match (lowest, highest) {
+        (..LOWEST, _) => wrong("not a number"),
+        (_, highest) if highest > HIGHEST => wrong("not a number"),
+        (_, HIGHEST) => wrong("infinite"),
+        (_, LOWEST) => wrong("no token is possible"),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn logits(values: &[f32]) -> Vec<bf16> {
+        values.iter().map(|&value| bf16::from_f32(value)).collect()
+    }
+
+    #[test]
+    fn impossible_logits_are_a_fault_of_the_card() {
+        let fault = |values: &[f32]| {
+            Selection::default().likeliest(&logits(values), None, 1).map(<[_]>::to_vec).map_err(|f| f.fault)
+        };
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY] {
+            assert_eq!(fault(&[1.0, bad]), Err(Fault::CardOutput));
+            assert_eq!(
+                fault(&[vec![1.0; 100], vec![bad; 1], vec![0.0; 99]].concat()),
+                Err(Fault::CardOutput)
+            );
+        }
+        assert_eq!(fault(&[f32::NEG_INFINITY]), Err(Fault::CardOutput));
+        assert_eq!(fault(&[]), Err(Fault::CardOutput));
+        assert_eq!(fault(&[f32::NEG_INFINITY, -2.0]), Ok(vec![(1, -2.0)]));
+    }
+
+    #[test]
+    fn zeros_are_equal_whatever_their_sign() {
+        let mut values = vec![-1.0; 3 * BLOCK];
+        values[5] = -0.0;
+        values[BLOCK + 1] = 0.0;
+        let found = Selection::default().likeliest(&logits(&values), None, 1).unwrap().to_vec();
+        assert_eq!(found, [(5, 0.0), (65, 0.0)]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_likelier_is_missing(
+            values in proptest::collection::vec((-40i16..40).prop_map(|v| match v {
+                -40 => f32::NEG_INFINITY,
+                v => f32::from(v) / 4.0,
+            }), 1..700),
+            words in proptest::option::of(proptest::collection::vec(
+                proptest::sample::select(&[0, u32::MAX, 0x8000_0001, 0x1234_5678][..]), 0..24)),
+            n in 0usize..40,
+        ) {
+            prop_assume!(values.iter().any(|v| v.is_finite()));
+            let allowed = words.map(|words| {
+                let mut allowed = SimpleVob::alloc(words.len() * WORD);
+                let bits = (0..words.len() * WORD).filter(|&token| is_allowed(&words, token));
+                bits.for_each(|token| allowed.allow_token(token as TokenId));
+                allowed
+            });
+            let mut selection = Selection::default();
+            let found = selection.likeliest(&logits(&values), allowed.as_ref(), n).unwrap();
+            let mut all: Vec<(TokenId, f32)> = (0..).zip(values.iter().copied()).collect();
+            all.retain(|&(token, value)| value.is_finite() && allowed.as_ref().is_none_or(|a| {
+                (token as usize) < a.len() && a.is_allowed(token)
+            }));
+            prop_assert!(found.is_sorted_by_key(|&(token, _)| token));
+            prop_assert!(found.iter().all(|pair| all.contains(pair)));
+            all.sort_by(|a, b| b.1.total_cmp(&a.1));
+            let least = n.checked_sub(1).and_then(|at| all.get(at)).map_or(f32::MIN, |&(_, value)| value);
+            let wanted = if n == 0 { 0 } else { all.iter().filter(|&&(_, value)| value >= least).count() };
+            prop_assert!(found.iter().filter(|&&(_, value)| value >= least).count() >= wanted);
+        }
+    }
+}
