@@ -189,7 +189,7 @@ lint: ## Check format and clippy, warnings denied
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 
 bench: model ## Measure and print tables (emulated card; see docs/performance.md)
-	$(CARGO) build --release --locked --workspace --example stamping_worker
+	$(CARGO) build --release --locked --workspace --examples
 	@scripts/bench $(OUT) $(DEMO) $(BUILD)
 
 clean: ## Remove everything built, the demo model too

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::chain::Chain;
+use crate::processor;
 
 /// A speed.
 #[derive(Clone, Copy)]
@@ -23,19 +24,11 @@ pub struct Figures {
     pub decode: [Rate; 2],
 }
 
-/// Processor time of all threads so far.
-fn processor() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call writes the struct it is given.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
-    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
-}
-
 fn timed(tokens: usize, work: impl FnOnce() -> Result<(), String>) -> Result<Rate, String> {
-    let (wall, spent) = (Instant::now(), processor());
+    let (wall, spent) = (Instant::now(), processor::of_all());
     work()?;
     let rate = |time: Duration| tokens as f64 / time.as_secs_f64();
-    Ok(Rate { wall: rate(wall.elapsed()), processor: rate(processor() - spent) })
+    Ok(Rate { wall: rate(wall.elapsed()), processor: rate(processor::of_all() - spent) })
 }
 
 /// The middle of `runs` measurements.

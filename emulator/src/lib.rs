@@ -25,3 +25,4 @@ pub mod chain;
 pub mod engine;
 pub mod machine;
 pub mod pack;
+mod processor;

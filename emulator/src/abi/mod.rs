@@ -4,13 +4,14 @@
 
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::card::Card;
 use crate::card::code::{Code, Module};
 use crate::card::fault;
 use crate::card::latency::wait_until;
 use crate::card::trace::Class;
+use crate::processor;
 
 mod context;
 mod device;
@@ -106,6 +107,7 @@ fn call<R: Reply>(name: &'static str, kind: Kind, body: impl FnOnce(&Process) ->
     };
     let began = Instant::now();
     let entry = card.trace.enter(name, thread_id(), class, blocking, began);
+    let spent = (kind != Kind::Local).then(processor::of_thread);
     // No panic may cross into C.
     let outcome =
         catch_unwind(AssertUnwindSafe(|| match card.faults.meet(name).and_then(|act| fault::suffer(&act)) {
@@ -120,6 +122,7 @@ fn call<R: Reply>(name: &'static str, kind: Kind, body: impl FnOnce(&Process) ->
             Kind::Local | Kind::Waits(_) => {}
         }
     }
-    card.trace.leave(entry, outcome.is_err());
+    let processor = spent.map_or(Duration::ZERO, |before| processor::of_thread().saturating_sub(before));
+    card.trace.leave(entry, outcome.is_err(), processor, Instant::now());
     outcome.unwrap_or_else(R::refused)
 }

@@ -22,6 +22,7 @@ pub mod npu;
 pub mod reservation;
 pub mod stream;
 pub mod trace;
+pub mod turnaround;
 
 use code::Code;
 use condition::Live;

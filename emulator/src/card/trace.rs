@@ -6,8 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::turnaround::Turnaround;
+
 /// Requests remembered.
 const REQUESTS: usize = 64;
+/// Turnarounds remembered of a request.
+const TURNAROUNDS: usize = 4096;
 
 /// How a call reaches the card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +69,8 @@ pub struct Counters {
     pub executes: u64,
     /// Nanoseconds the card's NPU was at work.
     pub card_busy_ns: u64,
+    /// Nanoseconds of processor time callers spent inside calls that reach the card.
+    pub inside_cpu_ns: u64,
     /// Nanoseconds since the first call (of a request: since its beginning).
     pub wall_ns: u64,
     pub functions: BTreeMap<&'static str, Calls>,
@@ -77,6 +83,10 @@ pub struct Request {
     pub ended: bool,
     #[serde(flatten)]
     pub counters: Counters,
+    /// Of the first [`TURNAROUNDS`]; filled in for a snapshot.
+    pub turnaround: Turnaround,
+    #[serde(skip)]
+    turnarounds: Vec<u32>,
     #[serde(skip)]
     began: Option<Instant>,
     #[serde(skip)]
@@ -111,7 +121,18 @@ struct State {
     requests: VecDeque<Request>,
     tickets: Ticket,
     entries: u64,
-    inside: BTreeMap<u64, (&'static str, i32, Instant)>,
+    inside: BTreeMap<u64, Entered>,
+    /// Something is on its way to the host: it is there when a call that waits returns.
+    fetching: bool,
+    /// When the host last got something, until it calls the card again.
+    fetched: Option<Instant>,
+}
+
+struct Entered {
+    call: &'static str,
+    thread: i32,
+    at: Instant,
+    blocking: bool,
 }
 
 impl State {
@@ -148,18 +169,29 @@ impl Trace {
         state.first.get_or_insert(now);
         state.entries += 1;
         let entry = state.entries;
-        state.inside.insert(entry, (call, thread, now));
+        state.inside.insert(entry, Entered { call, thread, at: now, blocking });
         state.each(|counters| {
             counters.all.count(class, blocking);
             counters.functions.entry(call).or_default().count(class, blocking);
         });
+        if class != Class::Local
+            && let Some(fetched) = state.fetched.take()
+            && let Some(request) = state.open().filter(|request| request.turnarounds.len() < TURNAROUNDS)
+        {
+            let gap = u32::try_from(nanos(now.saturating_duration_since(fetched))).unwrap_or(u32::MAX);
+            request.turnarounds.push(gap);
+        }
         entry
     }
 
-    /// A call returns.
-    pub fn leave(&self, entry: u64, failed: bool) {
+    /// A call returns after `processor` time of its thread.
+    pub fn leave(&self, entry: u64, failed: bool, processor: Duration, now: Instant) {
         let mut state = self.state();
-        let Some((call, ..)) = state.inside.remove(&entry) else { return };
+        let Some(Entered { call, blocking, .. }) = state.inside.remove(&entry) else { return };
+        state.each(|counters| counters.inside_cpu_ns += nanos(processor));
+        if blocking && std::mem::take(&mut state.fetching) {
+            state.fetched = Some(now);
+        }
         if failed {
             state.each(|counters| {
                 counters.all.failed += 1;
@@ -170,7 +202,9 @@ impl Trace {
 
     /// Bytes move.
     pub fn moved(&self, way: Way, bytes: u64) {
-        self.state().each(|counters| match way {
+        let mut state = self.state();
+        state.fetching |= way == Way::DeviceToHost;
+        state.each(|counters| match way {
             Way::HostToDevice => counters.h2d_bytes += bytes,
             Way::DeviceToHost => counters.d2h_bytes += bytes,
             Way::DeviceToDevice => counters.d2d_bytes += bytes,
@@ -207,7 +241,17 @@ impl Trace {
         state.tickets += 1;
         let ticket = state.tickets;
         let counters = Counters::default();
-        state.requests.push_back(Request { id, ended: false, counters, began: Some(now), ticket });
+        let (turnaround, turnarounds) = Default::default();
+        let began = Some(now);
+        state.requests.push_back(Request {
+            id,
+            ended: false,
+            counters,
+            turnaround,
+            turnarounds,
+            began,
+            ticket,
+        });
     }
 
     /// Request `id` ends, if it is the open one.
@@ -228,8 +272,12 @@ impl Trace {
         if let Some(request) = requests.last_mut().filter(|request| !request.ended) {
             request.counters.wall_ns = request.began.map_or(0, since);
         }
+        for request in &mut requests {
+            request.turnaround = Turnaround::of(std::mem::take(&mut request.turnarounds));
+        }
         let inside = state.inside.values();
-        let inside = inside.map(|&(call, thread, at)| Inside { call, thread, since_ns: since(at) }).collect();
+        let inside =
+            inside.map(|e| Inside { call: e.call, thread: e.thread, since_ns: since(e.at) }).collect();
         Snapshot { total, requests, inside }
     }
 
@@ -266,11 +314,11 @@ mod tests {
         let trace = Trace::default();
         let now = Instant::now();
         let one = trace.enter("axclrtMalloc", 1, Class::Rpc, true, now);
-        trace.leave(one, false);
+        trace.leave(one, false, Duration::from_nanos(4), now);
         trace.begin(7, now);
         let two = trace.enter("axclrtMemcpy", 1, Class::Dma, true, now);
         trace.moved(Way::HostToDevice, 100);
-        trace.leave(two, true);
+        trace.leave(two, true, Duration::from_nanos(6), now);
         let ticket = trace.ticket();
         trace.end(7, now + Duration::from_nanos(5));
         trace.moved(Way::DeviceToHost, 9);
@@ -279,6 +327,7 @@ mod tests {
         let seen = trace.snapshot(now + Duration::from_nanos(50));
         assert_eq!((seen.total.all.calls, seen.total.all.blocking, seen.total.all.failed), (2, 2, 1));
         assert_eq!((seen.total.h2d_bytes, seen.total.d2h_bytes), (100, 9));
+        assert_eq!(seen.total.inside_cpu_ns, 10);
         assert_eq!((seen.total.executes, seen.total.card_busy_ns, seen.total.wall_ns), (1, 3, 50));
         let request = &seen.requests[0];
         assert_eq!((request.id, request.ended, request.counters.wall_ns), (7, true, 5));
@@ -286,6 +335,30 @@ mod tests {
         assert_eq!((request.counters.h2d_bytes, request.counters.d2h_bytes), (100, 0));
         assert_eq!((request.counters.executes, request.counters.card_busy_ns), (1, 3));
         assert_eq!(request.counters.functions["axclrtMemcpy"].failed, 1);
+    }
+
+    #[test]
+    fn a_turnaround_lasts_from_the_fetched_to_the_next_call_to_the_card() {
+        let trace = Trace::default();
+        let start = Instant::now();
+        let at = |us| start + Duration::from_micros(us);
+        let call = |class, blocking, way: Option<Way>, from, to| {
+            let entry = trace.enter("f", 1, class, blocking, at(from));
+            way.into_iter().for_each(|way| trace.moved(way, 1));
+            trace.leave(entry, false, Duration::ZERO, at(to));
+        };
+        trace.begin(1, start);
+        call(Class::Dma, true, Some(Way::HostToDevice), 0, 10);
+        call(Class::Dma, true, Some(Way::DeviceToHost), 20, 30);
+        call(Class::Local, false, None, 40, 45);
+        call(Class::Dma, true, Some(Way::HostToDevice), 70, 80);
+        // A queued fetch is there when the wait for it ends.
+        call(Class::Rpc, false, Some(Way::DeviceToHost), 81, 82);
+        call(Class::Rpc, true, None, 85, 90);
+        call(Class::Rpc, false, None, 190, 191);
+        let turnaround = trace.snapshot(at(200)).requests[0].turnaround;
+        let wanted = Turnaround { count: 2, p50_ns: 100_000, p99_ns: 100_000, max_ns: 100_000 };
+        assert_eq!(turnaround, wanted);
     }
 
     #[test]
@@ -298,7 +371,7 @@ mod tests {
             (seen[0].call, seen[0].thread, seen[0].since_ns),
             ("axclrtEngineExecute", 42, 1_000_000_000)
         );
-        trace.leave(entry, false);
+        trace.leave(entry, false, Duration::ZERO, now);
         assert!(trace.snapshot(now).inside.is_empty());
     }
 
