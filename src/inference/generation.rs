@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use half::bf16;
+use llguidance::toktrie::SimpleVob;
 
 use super::calls::CallFilter;
 use super::constraint::Constraint;
@@ -50,6 +51,8 @@ pub struct Generation {
     calls: CallFilter,
     stop: StopFilter,
     constraint: Option<Constraint>,
+    /// What the form allows next, once that has been worked out.
+    allowed: Option<SimpleVob>,
     limit: u32,
     logprobs: Option<u8>,
     usage: Usage,
@@ -70,6 +73,7 @@ impl Generation {
             calls,
             stop,
             constraint,
+            allowed: None,
             limit,
             logprobs,
             usage: Usage {
@@ -78,6 +82,18 @@ impl Generation {
             },
             ended: false,
         }
+    }
+
+    /// Does the part of the next [`Self::next`] that needs no logits.
+    ///
+    /// # Errors
+    /// [`Fault::RequestInvalid`] where the form turns out too expensive to follow.
+    pub fn prepare(&mut self) -> Result<()> {
+        let left = self.limit.saturating_sub(self.usage.completion_tokens);
+        if let Some(form) = self.constraint.as_mut().filter(|_| self.allowed.is_none() && !self.ended) {
+            self.allowed = Some(form.allowed(left)?);
+        }
+        Ok(())
     }
 
     /// Chooses the next token from the logits behind prompt and all tokens so far.
@@ -98,8 +114,8 @@ impl Generation {
             )
         })?;
         let index = self.usage.completion_tokens;
-        let left = self.limit.saturating_sub(index);
-        let allowed = self.constraint.as_mut().map(|form| form.allowed(left)).transpose()?;
+        self.prepare()?;
+        let allowed = self.allowed.take();
         let (id, logprobs) =
             self.sampler.choose(logits, index, self.logprobs, &self.pieces, allowed.as_ref())?;
         Ok(match self.accept(id)? {
@@ -133,6 +149,7 @@ impl Generation {
 
     fn accept(&mut self, id: TokenId) -> Result<(Delta, Option<Done>)> {
         self.usage.completion_tokens += 1;
+        self.allowed = None;
         self.sampler.accept(id);
         if self.is_end(id) {
             return Ok((Delta::default(), Some(self.end(Finish::Stop))));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::inbox::Job;
 use crate::axcl::{Gauge, Phase};
-use crate::chat::{Done, Event, Started, Timings, Token, TokenId};
+use crate::chat::{Done, Event, Started, Timings, TokenId};
 use crate::fault::Result;
 use crate::inference::pipeline::Pipeline;
 use crate::inference::{Prepared, Step, prepare};
@@ -66,26 +66,27 @@ pub fn answer(
                 send(Event::Token(token));
                 break done;
             }
-            Step::Token(token) => next_token(token, send),
+            Step::Token(token) => token,
         };
         if stop() {
+            send(Event::Token(token));
             return Ok(());
         }
         if job.is_cancelled() {
+            send(Event::Token(token));
             break generation.cancel();
         }
-        pipeline.advance(&[token])?;
+        // The card first: what needs no logits is done while it computes.
+        pipeline.start(token.id)?;
+        send(Event::Token(token));
+        let prepared = generation.prepare();
+        pipeline.finish()?;
+        prepared?;
         between()?;
     };
     clock.decode = began.elapsed();
     send(Event::Done(clock.complete(done)));
     Ok(())
-}
-
-fn next_token(token: Token, send: &mut dyn FnMut(Event)) -> TokenId {
-    let id = token.id;
-    send(Event::Token(token));
-    id
 }
 
 /// What the generation cannot know about its end.

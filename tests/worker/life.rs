@@ -134,7 +134,7 @@ fn the_test_prompt_notices_wrong_results_and_leaves_the_conversation_warm() {
 }
 
 /// The bars for one token: a message per engine and six calls more, five of which wait;
-/// the embedding, a position and one column of the mask; nothing copied on the card.
+/// the embedding, a position and two columns of a mask; nothing copied on the card.
 #[test]
 fn a_token_costs_no_more_calls_and_bytes_than_promised() {
     let (mut worker, info) = Worker::ready(&[]);
@@ -159,7 +159,7 @@ fn a_token_costs_no_more_calls_and_bytes_than_promised() {
     assert_eq!(down, tokens * 2 * u64::from(info.vocabulary));
     assert_eq!(within, 0);
     let hidden = demo_hidden();
-    assert_eq!(up, tokens * (2 * hidden + 4 + 2));
+    assert_eq!(up, tokens * (2 * hidden + 4 + 4));
 }
 
 /// Values of one hidden state of the demo model.

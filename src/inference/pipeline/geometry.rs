@@ -97,6 +97,12 @@ impl Geometry {
         self.decode.last().map_or(0, |g| g.history)
     }
 
+    /// The smallest one-token group for a token behind `position` others, if there is room.
+    pub fn decode_group(&self, position: usize) -> Option<usize> {
+        let fits = |group: &Group| group.history >= position;
+        self.decode.iter().position(fits).filter(|_| position < self.capacity())
+    }
+
     /// Rows a layer's K (and V) cache has in card memory.
     pub fn cache_rows(&self) -> usize {
         let deepest_chunk = self.chunks.last().map_or(0, |g| g.history);
@@ -112,8 +118,14 @@ impl Geometry {
     pub fn buffer_bytes(&self, layers: usize) -> u64 {
         let chunk_rows = self.chunk_rows();
         let per_layer = 2 * self.row_bytes * (self.cache_rows() + chunk_rows);
-        let masks: usize =
-            self.decode.iter().chain(&self.chunks).map(|g| 2 * g.rows * g.columns() + 4 * g.rows).sum();
+        // One-token groups have two of each.
+        let masks: usize = self
+            .decode
+            .iter()
+            .chain(&self.decode)
+            .chain(&self.chunks)
+            .map(|g| 2 * g.rows * g.columns() + 4 * g.rows)
+            .sum();
         let hidden = 2 * self.hidden_bytes * (1 + chunk_rows) + 2 * self.row_bytes;
         (layers * per_layer + masks + hidden) as u64
     }

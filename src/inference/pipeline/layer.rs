@@ -106,14 +106,13 @@ impl Layer {
         geometry: &Geometry,
         places: &Places<'_>,
     ) -> Result<()> {
-        let Ports { k_cache, v_cache, indices, input, mask, .. } = geometry.ports;
+        let Ports { k_cache, v_cache, input, .. } = geometry.ports;
         let group = places.group;
         let [k, v] = caches.slices(0, group.history.max(1) * geometry.row_bytes)?;
         let hidden = group.rows * geometry.hidden_bytes;
         binding.input(k_cache, &k)?;
         binding.input(v_cache, &v)?;
-        binding.input(indices, &places.shared.indices.whole())?;
-        binding.input(mask, &places.shared.mask.whole())?;
+        bind_place(binding, &geometry.ports, places.shared)?;
         binding.input(input, &places.input.slice(0, hidden)?)?;
         binding.output(geometry.ports.output, &places.output.slice(0, hidden)?)?;
         bind_rows(binding, &geometry.ports, &places.rows)
@@ -128,4 +127,13 @@ pub fn bind_rows(binding: &mut Binding, ports: &Ports, rows: &[Region; 2]) -> Re
     let [k, v] = rows;
     binding.output(ports.k_out, k)?;
     binding.output(ports.v_out, v)
+}
+
+/// Binds from where position and mask are read.
+///
+/// # Errors
+/// As [`Binding::input`].
+pub fn bind_place(binding: &mut Binding, ports: &Ports, buffers: &GroupBuffers) -> Result<()> {
+    binding.input(ports.indices, &buffers.indices.whole())?;
+    binding.input(ports.mask, &buffers.mask.whole())
 }

@@ -61,6 +61,14 @@ pub struct Pipeline {
     watch_stale: bool,
     anomalies: u32,
     hidden: Vec<u8>,
+    started: Option<Started>,
+}
+
+/// A token the card is computing.
+struct Started {
+    token: TokenId,
+    group: usize,
+    began: Instant,
 }
 
 /// Anomalies of the copy-saving path until it is no longer used.
@@ -94,6 +102,7 @@ impl Pipeline {
             watch_stale: true,
             anomalies: 0,
             hidden: Vec::new(),
+            started: None,
         })
     }
 
@@ -109,7 +118,7 @@ impl Pipeline {
 
     /// Whether the copy-saving path is in use.
     pub fn copy_saving(&self) -> bool {
-        self.stack.path() == Path::CopySaving
+        self.stack.path() != Path::Plain
     }
 
     /// Whether prompts are read in chunks.
@@ -137,32 +146,65 @@ impl Pipeline {
     /// [`Fault::ContextLength`] if there is no room, [`Fault::ModelInvalid`] for a token
     /// without embedding, [`Fault::CardOutput`] for impossible logits, [`Fault::CardCall`].
     pub fn advance(&mut self, pending: &[TokenId]) -> Result<usize> {
-        let position = self.resident.len();
-        let break_even = self.chunked.then(|| self.costs.break_even());
-        let step = plan::next(self.stack.geometry(), position, pending.len(), break_even);
-        let room = self.context.saturating_sub(position);
-        let step = step.filter(|_| room > 0).ok_or_else(|| {
-            Failure::new(Fault::ContextLength, format!("all {} tokens of the context are used", self.context))
-        })?;
-        let tokens = pending.get(..step.tokens().min(room)).unwrap_or(pending);
+        let step = self.next_step(pending.len())?;
+        let tokens = pending.get(..step.tokens().min(self.room())).unwrap_or(pending);
         let last = tokens.len() == pending.len();
         self.embed(tokens)?;
         if last {
             std::mem::swap(&mut self.logits, &mut self.previous);
         }
-        self.run(step, position, last)?;
+        self.run(step, last)?;
         if last {
-            // The same token computed again rightly gives the same.
-            let at = Some(position + tokens.len());
-            let elsewhere = std::mem::replace(&mut self.logits_at, at) != at;
-            self.judge(step, position, elsewhere)?;
+            self.judge(step, tokens.len())?;
         }
         self.resident.extend_from_slice(tokens);
         Ok(tokens.len())
     }
 
+    /// Has the card begin to compute `token`. Until [`Self::finish`], which must follow, this
+    /// thread is free for what needs no logits.
+    ///
+    /// # Errors
+    /// As [`Self::advance`].
+    pub fn start(&mut self, token: TokenId) -> Result<()> {
+        let began = Instant::now();
+        let Step::Token { group } = self.next_step(1)? else {
+            return Err(Failure::new(Fault::Internal, "one token is no chunk"));
+        };
+        self.embed(&[token])?;
+        std::mem::swap(&mut self.logits, &mut self.previous);
+        self.stack.start_token(group, self.resident.len(), &self.hidden, true)?;
+        self.started = Some(Started { token, group, began });
+        Ok(())
+    }
+
+    /// Waits for the token begun: [`Self::logits`] are those behind it.
+    ///
+    /// # Errors
+    /// As [`Self::advance`].
+    pub fn finish(&mut self) -> Result<()> {
+        let Some(Started { token, group, began }) = self.started.take() else { return Ok(()) };
+        self.stack.finish_token(group, self.resident.len(), Some(&mut self.logits))?;
+        self.costs.token_took(began.elapsed());
+        self.judge(Step::Token { group }, 1)?;
+        self.resident.push(token);
+        Ok(())
+    }
+
+    fn room(&self) -> usize {
+        self.context.saturating_sub(self.resident.len())
+    }
+
+    fn next_step(&self, pending: usize) -> Result<Step> {
+        let break_even = self.chunked.then(|| self.costs.break_even());
+        let step = plan::next(self.stack.geometry(), self.resident.len(), pending, break_even);
+        step.filter(|_| self.room() > 0).ok_or_else(|| {
+            Failure::new(Fault::ContextLength, format!("all {} tokens of the context are used", self.context))
+        })
+    }
+
     /// The logits behind the last token of the last [`Self::advance`] that computed all it
-    /// was given.
+    /// was given, or of the last [`Self::finish`].
     pub fn logits(&self) -> &[bf16] {
         &self.logits
     }
@@ -178,7 +220,8 @@ impl Pipeline {
         Ok(())
     }
 
-    fn run(&mut self, step: Step, position: usize, last: bool) -> Result<()> {
+    fn run(&mut self, step: Step, last: bool) -> Result<()> {
+        let position = self.resident.len();
         let logits = last.then_some(self.logits.as_mut_slice());
         let began = Instant::now();
         match step {
@@ -195,17 +238,21 @@ impl Pipeline {
     }
 
     /// Asynchronous work fails silently: stale or impossible logits are all there is to see.
-    /// Then the run is repeated along the plain path, which reports failures.
-    fn judge(&mut self, step: Step, position: usize, elsewhere: bool) -> Result<()> {
+    /// Then the run of `tokens` tokens is repeated along the plain path, which reports failures.
+    fn judge(&mut self, step: Step, tokens: usize) -> Result<()> {
+        let position = self.resident.len();
+        // The same token computed again rightly gives the same.
+        let at = Some(position + tokens);
+        let elsewhere = std::mem::replace(&mut self.logits_at, at) != at;
         let stale = self.watch_stale && elsewhere && self.logits == self.previous;
-        let possible = self.logits.iter().all(|l| is_possible(*l));
+        let possible = are_possible(&self.logits);
         if possible && !stale {
             return Ok(());
         }
         tracing::warn!(position, possible, stale, "suspicious logits: repeating the step call by call");
         let path = self.stack.path();
         self.stack.bind(Path::Plain)?;
-        self.run(step, position, true)?;
+        self.run(step, true)?;
         if let Some(wrong) = self.logits.iter().position(|l| !is_possible(*l)) {
             let value = self.logits.get(wrong).copied().unwrap_or_default();
             let detail = format!("logit {wrong} behind token {position} is {value}");
@@ -221,10 +268,21 @@ impl Pipeline {
     }
 }
 
-/// Finite, and of a size real heads produce.
+/// The magnitude, as bits, that no real head's logits reach: bf16 65536. What is not finite is
+/// beyond it, too.
+const LIMIT: u16 = 0x4780;
+
+fn magnitude(logit: bf16) -> u16 {
+    logit.to_bits() & 0x7fff
+}
+
 fn is_possible(logit: bf16) -> bool {
-    const LIMIT: u16 = 0x4780; // bf16 65536
-    logit.to_bits() & 0x7fff < LIMIT
+    magnitude(logit) < LIMIT
+}
+
+/// Without a branch for each: the compiler makes vector instructions of it.
+fn are_possible(logits: &[bf16]) -> bool {
+    logits.iter().fold(0, |most, &logit| most.max(magnitude(logit))) < LIMIT
 }
 
 #[cfg(test)]
@@ -235,9 +293,11 @@ mod tests {
     fn impossible_logits_are_recognised() {
         for value in [0.0, -40.25, 65280.0, -65280.0] {
             assert!(is_possible(bf16::from_f32(value)), "{value}");
+            assert!(are_possible(&[bf16::ONE, bf16::from_f32(value)]), "{value}");
         }
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 65536.0, -1e30] {
             assert!(!is_possible(bf16::from_f32(value)), "{value}");
+            assert!(!are_possible(&[bf16::from_f32(value), bf16::ONE]), "{value}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::geometry::{Geometry, Group};
+use super::geometry::Geometry;
 
 /// One run of all layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +36,7 @@ pub fn next(geometry: &Geometry, position: usize, pending: usize, break_even: Op
             return Some(Step::Chunk { group, tokens: pending.min(shape.rows) });
         }
     }
-    let group = geometry.decode.iter().position(|g: &Group| g.history >= position)?;
-    Some(Step::Token { group })
+    geometry.decode_group(position).map(|group| Step::Token { group })
 }
 
 /// How long runs take, learnt while they are made.

@@ -11,7 +11,7 @@ use half::bf16;
 
 use super::plan::Costs;
 use super::stack::{Path, Stack};
-use super::{PathMode, is_possible};
+use super::{PathMode, are_possible};
 use crate::chat::TokenId;
 use crate::fault::{Failure, Fault, Result};
 use crate::model::Embeddings;
@@ -61,21 +61,33 @@ struct Trial<'a> {
 impl Trial<'_> {
     fn judge(&mut self, mode: PathMode) -> Result<Verdict> {
         let reference = self.run(Path::Plain, &SINGLES)?;
-        if !reference.logits.iter().all(|l| is_possible(*l)) {
+        if !are_possible(&reference.logits) {
             return Err(Failure::new(Fault::CardOutput, "impossible logits in the self-test"));
         }
         let chunks_exist = !self.stack.geometry().chunks.is_empty();
-        if mode != PathMode::Plain && self.agrees(Path::CopySaving, &SINGLES, &reference)? {
-            let chunked = chunks_exist && self.agrees(Path::CopySaving, &CHUNKS, &reference)?;
+        if mode != PathMode::Plain
+            && let Some(path) = self.fastest(&reference)?
+        {
+            let chunked = chunks_exist && self.agrees(path, &CHUNKS, &reference)?;
             // Chunks may be wrong on this card, however they are moved: then single tokens
             // still go the copy-saving way.
             if chunked || !chunks_exist || !self.agrees(Path::Plain, &CHUNKS, &reference)? {
-                return Ok(Verdict { path: Path::CopySaving, chunked });
+                return Ok(Verdict { path, chunked });
             }
             return Ok(Verdict { path: Path::Plain, chunked: true });
         }
         let chunked = chunks_exist && self.agrees(Path::Plain, &CHUNKS, &reference)?;
         Ok(Verdict { path: Path::Plain, chunked })
+    }
+
+    /// The fastest way for single tokens beside the plain one.
+    fn fastest(&mut self, reference: &Outcome) -> Result<Option<Path>> {
+        for path in [Path::Overlapping, Path::CopySaving] {
+            if self.agrees(path, &SINGLES, reference)? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether this way gives the reference's outcome. A card that refuses a shortcut has
@@ -103,7 +115,7 @@ impl Trial<'_> {
             let wanted = last.then_some(logits.as_mut_slice());
             let began = Instant::now();
             if count == 1 {
-                let group = self.stack.geometry().decode.iter().position(|g| g.history >= position);
+                let group = self.stack.geometry().decode_group(position);
                 self.stack.token(group.unwrap_or(0), position, &hidden, wanted)?;
                 if !last {
                     self.costs.token_took(began.elapsed());

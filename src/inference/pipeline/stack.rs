@@ -3,12 +3,13 @@
 //! Two paths compute the same. The **plain** one waits for every engine and copies its
 //! outputs where they belong. The **copy-saving** one lets each layer write its K and V row
 //! into the cache and its hidden state where the next layer reads, queues everything on one
-//! stream and waits once.
+//! stream and waits once. What the next token needs whatever it is (its position, its mask,
+//! where its rows go) is put in place while the card computes this one.
 
 use half::bf16;
 
 use super::geometry::{Geometry, Group};
-use super::layer::{GroupBuffers, Layer, Pair, Places, bind_rows};
+use super::layer::{GroupBuffers, Layer, Pair, Places, bind_place, bind_rows};
 use super::mask;
 use super::post::Post;
 use crate::axcl::{Device, Engine, Stream};
@@ -19,6 +20,8 @@ use crate::fault::{Failure, Fault, Result};
 pub enum Path {
     Plain,
     CopySaving,
+    /// Copy-saving, and what the next token needs is put in place meanwhile.
+    Overlapping,
 }
 
 /// A model on the card.
@@ -30,11 +33,15 @@ pub struct Stack {
     chunk_hidden: Pair,
     /// K and V of one token, for the plain path.
     rows: Pair,
-    /// In the order of [`Geometry::decode`] and [`Geometry::chunks`].
-    decode: Vec<Shared>,
+    /// In the order of [`Geometry::decode`]; for even and for odd positions, so that one is
+    /// free while the card reads the other.
+    decode: Vec<[Shared; 2]>,
+    /// In the order of [`Geometry::chunks`].
     chunks: Vec<Shared>,
     stream: Stream,
     path: Path,
+    /// Group and position everything but the hidden state is in place for.
+    placed: Option<(usize, usize)>,
 }
 
 struct Shared {
@@ -43,9 +50,21 @@ struct Shared {
     shown: Option<usize>,
 }
 
-fn shared(device: &Device, groups: &[Group]) -> Result<Vec<Shared>> {
-    let one = |group| Ok(Shared { buffers: GroupBuffers::allocate(device, group)?, shown: None });
-    groups.iter().map(one).collect()
+impl Shared {
+    fn new(device: &Device, group: &Group) -> Result<Self> {
+        Ok(Self { buffers: GroupBuffers::allocate(device, group)?, shown: None })
+    }
+}
+
+/// The buffers of a token at `position`; the plain path uses one pair only.
+fn for_position(
+    decode: &mut [[Shared; 2]],
+    path: Path,
+    group: usize,
+    position: usize,
+) -> Result<&mut Shared> {
+    let [even, odd] = decode.get_mut(group).ok_or_else(|| no_group(group))?;
+    Ok(if path == Path::Plain || position.is_multiple_of(2) { even } else { odd })
 }
 
 fn no_group(number: usize) -> Failure {
@@ -65,10 +84,15 @@ impl Stack {
             hidden: Pair::zeroed(device, hidden_bytes, "hidden state")?,
             chunk_hidden: Pair::zeroed(device, hidden_bytes * geometry.chunk_rows(), "hidden states")?,
             rows: Pair::zeroed(device, geometry.row_bytes, "rows of a token")?,
-            decode: shared(device, &geometry.decode)?,
-            chunks: shared(device, &geometry.chunks)?,
+            decode: geometry
+                .decode
+                .iter()
+                .map(|g| Ok([Shared::new(device, g)?, Shared::new(device, g)?]))
+                .collect::<Result<_>>()?,
+            chunks: geometry.chunks.iter().map(|g| Shared::new(device, g)).collect::<Result<_>>()?,
             stream: Stream::create(device)?,
             path: Path::Plain,
+            placed: None,
             geometry,
         };
         stack.bind(Path::Plain)?;
@@ -98,13 +122,14 @@ impl Stack {
         let Self { geometry, layers, .. } = self;
         for (number, layer) in layers.iter_mut().enumerate() {
             // Copy-saving layers take turns between the two hidden buffers.
-            let turn = if path == Path::CopySaving { number } else { 0 };
-            for ((binding, group), shared) in layer.decode.iter_mut().zip(&geometry.decode).zip(&self.decode)
+            let turn = if path == Path::Plain { 0 } else { number };
+            for ((binding, group), [shared, _]) in
+                layer.decode.iter_mut().zip(&geometry.decode).zip(&self.decode)
             {
                 let rows = match path {
                     Path::Plain => self.rows.slices(0, geometry.row_bytes)?,
                     // Moved to the token's own row before each run.
-                    Path::CopySaving => layer.caches.slices(0, geometry.row_bytes)?,
+                    Path::CopySaving | Path::Overlapping => layer.caches.slices(0, geometry.row_bytes)?,
                 };
                 let (input, output) = (self.hidden.by_parity(turn), self.hidden.by_parity(turn + 1));
                 let places = Places { group, shared: &shared.buffers, input, output, rows };
@@ -120,6 +145,7 @@ impl Stack {
             }
         }
         self.path = path;
+        self.placed = None;
         let last = self.hidden.by_parity(self.last_turn()).whole();
         self.post.read_from(&last)
     }
@@ -136,27 +162,71 @@ impl Stack {
         hidden: &[u8],
         logits: Option<&mut [bf16]>,
     ) -> Result<()> {
+        self.start_token(group, position, hidden, logits.is_some())?;
+        self.finish_token(group, position, logits)
+    }
+
+    /// As [`Self::token`] up to where there is nothing to do but wait; [`Self::finish_token`]
+    /// must follow.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn start_token(&mut self, group: usize, position: usize, hidden: &[u8], post: bool) -> Result<()> {
         self.hidden.first.whole().upload(hidden)?;
-        self.show_token(group, position)?;
         match self.path {
-            Path::CopySaving => self.queue_token(group, position, logits),
-            Path::Plain => self.walk_token(group, position, logits),
+            Path::Plain => self.show_token(group, position),
+            Path::CopySaving | Path::Overlapping => self.queue_token(group, position, post),
         }
     }
 
-    fn queue_token(&mut self, group: usize, position: usize, logits: Option<&mut [bf16]>) -> Result<()> {
-        let row = self.geometry.row_bytes;
-        for layer in &mut self.layers {
-            let rows = layer.caches.slices(position * row, row)?;
-            let binding = layer.decode.get_mut(group).ok_or_else(|| no_group(group))?;
-            bind_rows(binding, &self.geometry.ports, &rows)?;
-            binding.execute_async(&self.stream)?;
+    /// Waits for what [`Self::start_token`] began, and fills `logits` where they are wanted.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn finish_token(&mut self, group: usize, position: usize, logits: Option<&mut [bf16]>) -> Result<()> {
+        if self.path == Path::Plain {
+            return self.walk_token(group, position, logits);
         }
-        if logits.is_some() {
-            self.post.engine().execute_async(&self.stream)?;
+        if self.path == Path::Overlapping
+            && let Some(next) = self.geometry.decode_group(position + 1)
+        {
+            self.place_token(next, position + 1)?;
         }
         self.stream.synchronize()?;
         logits.map_or(Ok(()), |logits| self.post.download(logits))
+    }
+
+    fn queue_token(&mut self, group: usize, position: usize, post: bool) -> Result<()> {
+        self.place_token(group, position)?;
+        for layer in &self.layers {
+            layer.decode.get(group).ok_or_else(|| no_group(group))?.execute_async(&self.stream)?;
+        }
+        if post {
+            self.post.engine().execute_async(&self.stream)?;
+        }
+        Ok(())
+    }
+
+    /// Puts everything in place for a token at `position` that does not depend on the token. A
+    /// token under way is not disturbed: it reads the other buffers, and the card has taken
+    /// note of its bindings.
+    fn place_token(&mut self, group: usize, position: usize) -> Result<()> {
+        if self.placed == Some((group, position)) {
+            return Ok(());
+        }
+        self.placed = None;
+        self.show_token(group, position)?;
+        let Self { geometry, layers, decode, path, .. } = self;
+        let buffers = &for_position(decode, *path, group, position)?.buffers;
+        let row = geometry.row_bytes;
+        for layer in layers {
+            let rows = layer.caches.slices(position * row, row)?;
+            let binding = layer.decode.get_mut(group).ok_or_else(|| no_group(group))?;
+            bind_rows(binding, &geometry.ports, &rows)?;
+            bind_place(binding, &geometry.ports, buffers)?;
+        }
+        self.placed = Some((group, position));
+        Ok(())
     }
 
     fn walk_token(&self, group: usize, position: usize, logits: Option<&mut [bf16]>) -> Result<()> {
@@ -194,8 +264,8 @@ impl Stack {
         }
         self.show_chunk(group, &shape, position)?;
         match self.path {
-            Path::CopySaving => self.queue_chunk(group, position, tokens, logits),
             Path::Plain => self.walk_chunk(group, position, tokens, logits),
+            Path::CopySaving | Path::Overlapping => self.queue_chunk(group, position, tokens, logits),
         }
     }
 
@@ -267,15 +337,15 @@ impl Stack {
     fn last_turn(&self) -> usize {
         match self.path {
             Path::Plain => 0,
-            Path::CopySaving => self.layers.len(),
+            Path::CopySaving | Path::Overlapping => self.layers.len(),
         }
     }
 
     fn show_token(&mut self, group: usize, position: usize) -> Result<()> {
         let shape = self.geometry.decode.get(group).ok_or_else(|| no_group(group))?;
-        let shared = self.decode.get_mut(group).ok_or_else(|| no_group(group))?;
+        let shared = for_position(&mut self.decode, self.path, group, position)?;
         shared.buffers.indices.whole().upload(&[index(position)])?;
-        let known = if self.path == Path::CopySaving { shared.shown } else { None };
+        let known = shared.shown.take().filter(|_| self.path != Path::Plain);
         if let Some(patch) = mask::patch(shape, known, position) {
             shared.buffers.mask.slice(patch.start * 2, patch.values.len() * 2)?.upload(&patch.values)?;
         }
