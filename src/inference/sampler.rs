@@ -247,7 +247,7 @@ impl Sampler {
             .chain(unseen)
             .filter_map(|&token| {
                 let mut logit = at(logits, token)?.to_f32();
-                if allowed.is_some_and(|allowed| !is_allowed(allowed.as_slice(), token as usize)) {
+                if allowed.is_some_and(|allowed| !is_allowed(allowed.as_slice(), token)) {
                     logit = f32::NEG_INFINITY;
                 }
                 logit += settings.logit_bias.get(&token).copied().unwrap_or(0.0);

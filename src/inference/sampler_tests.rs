@@ -178,7 +178,8 @@ proptest! {
         let settings = Settings::new(&sampling, &Sampling::default(), logits.len()).unwrap();
         let allowed = words.map(|words| {
             let mut allowed = SimpleVob::alloc(words.len() * 32);
-            (0..allowed.len()).filter(|&t| is_allowed(&words, t)).for_each(|t| allowed.allow_token(t as u32));
+            let tokens = 0..TokenId::try_from(allowed.len()).unwrap();
+            tokens.filter(|&t| is_allowed(&words, t)).for_each(|t| allowed.allow_token(t));
             allowed
         });
         let mut sampler = Sampler::new(settings, &history);

@@ -56,14 +56,16 @@ impl Selection {
         check(lowest, highest)?;
         let floor = self.floor(n);
         self.found.clear();
-        let blocks = logits.chunks(BLOCK).enumerate().zip(&self.maxima);
-        for ((number, block), _) in blocks.filter(|&(_, &highest)| highest >= floor) {
-            let first = number * BLOCK;
-            let tokens = (first..).zip(block).filter(|&(token, &logit)| {
-                key(logit) >= floor && allowed.is_none_or(|words| is_allowed(words, token))
-            });
-            self.found
-                .extend(tokens.filter_map(|(token, l)| Some((TokenId::try_from(token).ok()?, l.to_f32()))));
+        let blocks = logits.chunks(BLOCK).zip((0..).step_by(BLOCK)).zip(&self.maxima);
+        for ((block, first), _) in blocks.filter(|&(_, &highest)| highest >= floor) {
+            let (parts, rest) = block.as_chunks::<HALF>();
+            for (part, first) in parts.iter().zip((first..).step_by(HALF)) {
+                gather(&mut self.found, part, first, floor);
+            }
+            gather(&mut self.found, rest, first + block.len() - rest.len(), floor);
+        }
+        if let Some(words) = allowed {
+            self.found.retain(|&(token, _)| is_allowed(words, token));
         }
         Ok(&self.found)
     }
@@ -97,6 +99,21 @@ impl Selection {
         // Both zeros are the same value.
         let nth = if nth == 0 { -1 } else { nth };
         nth.max(LOWEST + 1)
+    }
+}
+
+/// Adds the tokens that reach `floor`, the first of which is number `first`.
+#[inline(always)]
+fn gather(found: &mut Vec<(TokenId, f32)>, part: &[bf16], first: usize, floor: i16) {
+    if extremes(part).1 < floor {
+        return;
+    }
+    for (&logit, token) in part.iter().zip(first..) {
+        if key(logit) >= floor
+            && let Ok(token) = TokenId::try_from(token)
+        {
+            found.push((token, logit.to_f32()));
+        }
     }
 }
 
@@ -134,8 +151,9 @@ const BITS: [u16; HALF] = [
 ];
 
 /// Whether a mask of tokens has this one.
-pub fn is_allowed(words: &[u32], token: usize) -> bool {
-    words.get(token / WORD).is_some_and(|word| word >> (token % WORD) & 1 == 1)
+pub fn is_allowed(words: &[u32], token: TokenId) -> bool {
+    let place = usize::try_from(token).unwrap_or(usize::MAX);
+    words.get(place / WORD).is_some_and(|word| word >> (place % WORD) & 1 == 1)
 }
 
 fn check(lowest: i16, highest: i16) -> Result<()> {
@@ -198,8 +216,8 @@ mod tests {
             prop_assume!(values.iter().any(|v| v.is_finite()));
             let allowed = words.map(|words| {
                 let mut allowed = SimpleVob::alloc(words.len() * WORD);
-                let bits = (0..words.len() * WORD).filter(|&token| is_allowed(&words, token));
-                bits.for_each(|token| allowed.allow_token(token as TokenId));
+                let tokens = 0..TokenId::try_from(words.len() * WORD).unwrap();
+                tokens.filter(|&t| is_allowed(&words, t)).for_each(|t| allowed.allow_token(t));
                 allowed
             });
             let mut selection = Selection::default();
