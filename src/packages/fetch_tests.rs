@@ -38,7 +38,7 @@ fn run<T>(act: impl Future<Output = T>) -> T {
 /// What is fetched of `answers`, or why it is not.
 async fn fetched(answers: &[&str], from: u64, most: usize) -> (Result<Vec<u8>>, String) {
     let (base, serving) = server(answers.iter().map(|text| (*text).to_owned()).collect()).await;
-    let fetcher = Fetcher::new(None, Duration::from_millis(300)).await.unwrap();
+    let fetcher = Fetcher::new(None, Duration::from_secs(3)).await.unwrap();
     let whole = match fetcher.get(&address(&format!("{base}/a/b?c")).unwrap(), from).await {
         Ok(fetched) => fetched.whole(most).await,
         Err(refusal) => Err(refusal),
