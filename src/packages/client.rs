@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -49,7 +49,8 @@ impl Asked {
         matches!(timeout(PATIENCE, self.stream.write_all(piece)).await, Ok(Ok(())))
     }
 
-    /// What is answered, once nothing more comes.
+    /// What is answered, once nothing more is sent. Root may have more to do after its answer, such
+    /// as starting the service anew, which then must not wait for root.
     ///
     /// # Errors
     /// [`Fault::Orders`].
@@ -58,14 +59,14 @@ impl Asked {
             // Where it is closed already, it has answered.
             let _ = self.stream.shutdown().await;
             let mut line = Vec::new();
-            let read = (&mut self.stream).take(LONGEST).read_to_end(&mut line).await;
+            let mut answer = BufReader::new((&mut self.stream).take(LONGEST));
+            let read = answer.read_until(b'\n', &mut line).await;
             // One that did not read everything ends with a reset, after its answer.
             if line.is_empty() {
                 read?;
                 return Err(io::Error::other("it ended without an answer"));
             }
-            let first = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-            Ok(serde_json::from_slice(first)?)
+            Ok(serde_json::from_slice(&line)?)
         };
         match timeout(PATIENCE, answered).await {
             Ok(Ok(reply)) => Ok(reply),

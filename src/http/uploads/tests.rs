@@ -84,9 +84,15 @@ async fn ended(stage: &Stage) -> Value {
     loop {
         let (_, list) = asks(stage, ("GET", INSTALLS), "").await;
         if matches!(list["last"]["state"].as_str(), Some("installed" | "failed")) {
+            idle(stage).await;
             return list;
         }
     }
+}
+
+/// Waits until root has nothing more to do after its answer.
+async fn idle(stage: &Stage) {
+    while asks(stage, ("DELETE", "/v1/models/uploads/none"), "").await.0 == 423 {}
 }
 
 #[test]
@@ -267,6 +273,7 @@ fn an_installed_model_is_chosen_and_others_can_go() {
         let (status, told) = gone(&stage, TECHNICIAN, "wall:latest").await;
         assert!(status == 400 && told.contains("it stays"), "{told}");
         assert_eq!(gone(&stage, TECHNICIAN, "floor:latest").await, (200, String::new()));
+        idle(&stage).await;
         let (status, told) = gone(&stage, TECHNICIAN, "floor").await;
         assert!(status == 404 && told.starts_with("{\"error\":\"There is no model"), "{told}");
         while own.path().join("models/floor").exists() {}
