@@ -1,11 +1,13 @@
 """Cases: the start, the service's processes, the watchdog, the card's slot, settings, partitions."""
 
 import io
+import json
 import os
 import pathlib
 import subprocess
 import tarfile
 import time
+import urllib.request
 
 from appliance import KEY, Debian, client
 from card import Card
@@ -276,8 +278,15 @@ def reset(bench):
     return f"answers again after {time.monotonic() - began:.0f} s"
 
 
+def asked(machine, method, path):
+    """What an admin is answered."""
+    request = urllib.request.Request(machine.base + path, method=method, headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return reply.read()
+
+
 def upload(bench):
-    """a model sent over the network, the power cut meanwhile: the sender goes on where it was, and the model is there, whole"""
+    """a model sent over the network, the power cut meanwhile: the sender goes on where it was, and the model is there, whole; then it is chosen"""
     card = Card(bench.work / "upload-base.qcow2", bench.kept.card.path)
     card.put("setup", {"appliance.toml": f'[[access.key]]\nname = "tests"\nsecret = "{KEY}"\nadmin = true\n'.encode()})
     with bench.machine("upload", base=card.path) as machine:
@@ -302,6 +311,15 @@ def upload(bench):
         machine.answers_right()
         machine.hello()
         machine.whole("second")
+        # It is chosen: the service is started anew for it, and what it served before goes.
+        pid = machine.supervisor()
+        asked(machine, "POST", "/v1/models/installs/second/default")
+        machine.wait(lambda: machine.supervisor() not in (0, pid), 60, "another service")
+        machine.ready()
+        machine.answers_right()
+        assert json.loads(asked(machine, "GET", "/v1/models/installs"))["default"] == "second"
+        machine.hello()
+        assert machine.say("readlink /models/default") == "second"
         assert not machine.failed(), machine.failed()
     return rest.strip().splitlines()[0]
 
