@@ -12,7 +12,8 @@ use crate::model::ModelDir;
 
 /// Answers `job`, handing each event to `send`. A cancellation takes effect within one
 /// token or one chunk of the prompt; so does `stop`, after which nothing more is sent: the
-/// next worker resumes the answer. `between` is called between two tokens or chunks.
+/// next worker resumes the answer. `between` is called between two chunks and while the card
+/// computes a token.
 ///
 /// # Errors
 /// What `prepare` and the pipeline say; nothing is sent about it.
@@ -80,9 +81,9 @@ pub fn answer(
         pipeline.start(token.id)?;
         send(Event::Token(token));
         let prepared = generation.prepare();
+        between()?;
         pipeline.finish()?;
         prepared?;
-        between()?;
     };
     clock.decode = began.elapsed();
     send(Event::Done(clock.complete(done)));
