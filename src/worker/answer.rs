@@ -80,10 +80,10 @@ pub fn answer(
         // The card first: what needs no logits is done while it computes.
         pipeline.start(token.id)?;
         send(Event::Token(token));
-        let prepared = generation.prepare();
-        between()?;
+        // Whatever comes of it, what the card was given is waited for.
+        let meanwhile = generation.prepare().and_then(|()| between());
         pipeline.finish()?;
-        prepared?;
+        meanwhile?;
     };
     clock.decode = began.elapsed();
     send(Event::Done(clock.complete(done)));

@@ -54,17 +54,15 @@ impl Shared {
     fn new(device: &Device, group: &Group) -> Result<Self> {
         Ok(Self { buffers: GroupBuffers::allocate(device, group)?, shown: None })
     }
+
+    fn two(device: &Device, group: &Group) -> Result<[Self; 2]> {
+        Ok([Self::new(device, group)?, Self::new(device, group)?])
+    }
 }
 
-/// The buffers of a token at `position`; the plain path uses one pair only.
-fn for_position(
-    decode: &mut [[Shared; 2]],
-    path: Path,
-    group: usize,
-    position: usize,
-) -> Result<&mut Shared> {
-    let [even, odd] = decode.get_mut(group).ok_or_else(|| no_group(group))?;
-    Ok(if path == Path::Plain || position.is_multiple_of(2) { even } else { odd })
+/// Which of a group's buffers a token at `position` has; the plain path uses the first only.
+fn of_position(path: Path, [even, odd]: &mut [Shared; 2], position: usize) -> &mut Shared {
+    if path == Path::Plain || position.is_multiple_of(2) { even } else { odd }
 }
 
 fn no_group(number: usize) -> Failure {
@@ -84,11 +82,7 @@ impl Stack {
             hidden: Pair::zeroed(device, hidden_bytes, "hidden state")?,
             chunk_hidden: Pair::zeroed(device, hidden_bytes * geometry.chunk_rows(), "hidden states")?,
             rows: Pair::zeroed(device, geometry.row_bytes, "rows of a token")?,
-            decode: geometry
-                .decode
-                .iter()
-                .map(|g| Ok([Shared::new(device, g)?, Shared::new(device, g)?]))
-                .collect::<Result<_>>()?,
+            decode: geometry.decode.iter().map(|g| Shared::two(device, g)).collect::<Result<_>>()?,
             chunks: geometry.chunks.iter().map(|g| Shared::new(device, g)).collect::<Result<_>>()?,
             stream: Stream::create(device)?,
             path: Path::Plain,
@@ -217,7 +211,8 @@ impl Stack {
         self.placed = None;
         self.show_token(group, position)?;
         let Self { geometry, layers, decode, path, .. } = self;
-        let buffers = &for_position(decode, *path, group, position)?.buffers;
+        let pair = decode.get_mut(group).ok_or_else(|| no_group(group))?;
+        let buffers = &of_position(*path, pair, position).buffers;
         let row = geometry.row_bytes;
         for layer in layers {
             let rows = layer.caches.slices(position * row, row)?;
@@ -343,7 +338,8 @@ impl Stack {
 
     fn show_token(&mut self, group: usize, position: usize) -> Result<()> {
         let shape = self.geometry.decode.get(group).ok_or_else(|| no_group(group))?;
-        let shared = for_position(&mut self.decode, self.path, group, position)?;
+        let pair = self.decode.get_mut(group).ok_or_else(|| no_group(group))?;
+        let shared = of_position(self.path, pair, position);
         shared.buffers.indices.whole().upload(&[index(position)])?;
         let known = shared.shown.take().filter(|_| self.path != Path::Plain);
         if let Some(patch) = mask::patch(shape, known, position) {
