@@ -47,7 +47,8 @@ def recorded(bench, name, activity):
         machine.power_on(resume=bench.kept)
         activity(machine)
     record = Record(log)
-    assert len(record.entries) > 10, f"{len(record.entries)} writes only"
+    # Flushes count, too. A machine that idles writes next to nothing.
+    assert len(record.entries) >= 5, f"{len(record.entries)} writes only"
     return record
 
 
