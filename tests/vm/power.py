@@ -9,7 +9,7 @@ import time
 from card import Card
 from cuts import Record
 
-CUTS = 5
+CUTS = 7
 
 
 def idle(machine):
