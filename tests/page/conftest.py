@@ -35,11 +35,17 @@ def slow_appliance(tmp_path_factory):
     running.stop()
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_left_open(browser):
+    """A page would complain of its service's end to the next test."""
+    yield
+    browser.driver.get("about:blank")
+    browser.complaints()
+
+
 @pytest.fixture
 def page(appliance, browser):
     browser.look()
     browser.open(appliance.base + "/")
     yield browser
     assert browser.complaints() == []
-    # It would complain of its service's end to the next one.
-    browser.driver.get("about:blank")
