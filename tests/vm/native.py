@@ -26,7 +26,7 @@ def service(model):
     with tempfile.TemporaryDirectory() as directory:
         config = pathlib.Path(directory) / "config.toml"
         values = {"server": {"listen": [address]}, "model": {"dir": str(model)}, "defaults": DEFAULTS,
-                  "worker": {"runtime": str(RELEASE / "libaxcl_rt.so")}, "recovery": {"state_dir": f"{directory}/state"}}  # fmt: skip
+                  "worker": {"runtime": str(RELEASE / "deps/libaxcl_rt.so")}, "recovery": {"state_dir": f"{directory}/state"}}  # fmt: skip
         config.write_text("".join(f"[{section}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
                                   for section, keys in values.items()))  # fmt: skip
         with (pathlib.Path(directory) / "log").open("w+") as log:
