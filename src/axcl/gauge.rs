@@ -17,12 +17,13 @@ pub enum Phase {
     Prefill,
     Decode,
     Test,
+    Ahead,
     Unload,
 }
 
 impl Phase {
-    const NAMES: [&'static str; 9] =
-        ["start", "load", "verify", "self-test", "idle", "prefill", "decode", "test", "unload"];
+    const NAMES: [&'static str; 10] =
+        ["start", "load", "verify", "self-test", "idle", "prefill", "decode", "test", "ahead", "unload"];
 }
 
 /// What a [`Gauge`] shows.

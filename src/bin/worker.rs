@@ -109,6 +109,7 @@ fn settings(arguments: &Arguments, config: &Config) -> Result<Settings> {
         device: worker.device as usize,
         model: first,
         others: others.collect(),
+        prefix_slots: worker.prefix_slots as usize,
         verify: worker.verify && !arguments.no_verify,
         path: match (arguments.path, worker.path) {
             (Some(PathArgument::Auto), _) | (None, PathChoice::Auto) => PathMode::Auto,

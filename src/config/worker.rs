@@ -34,6 +34,8 @@ pub struct Worker {
     /// Whether the model's files are checked against their manifest while loading.
     pub verify: bool,
     pub path: PathChoice,
+    /// Conversations of a model the card keeps at most.
+    pub prefix_slots: u32,
     /// Added to the worker's environment.
     pub env: BTreeMap<String, String>,
     /// How long a worker may take from its start to its first frame.
@@ -60,6 +62,7 @@ impl Default for Worker {
             device: 0,
             verify: true,
             path: PathChoice::Auto,
+            prefix_slots: 4,
             env: BTreeMap::new(),
             hello_s: Seconds::new(30),
             call_s: Seconds::new(60),
@@ -92,6 +95,7 @@ impl Section for Worker {
             }
         }
         findings.range("device", &mut self.device, 0..=255, default.device);
+        findings.range("prefix_slots", &mut self.prefix_slots, 1..=64, default.prefix_slots);
         let bad: Vec<String> =
             self.env.keys().filter(|k| k.is_empty() || k.contains(['=', '\0'])).cloned().collect();
         for name in bad {

@@ -18,4 +18,4 @@ mod think;
 mod trim;
 
 pub use generation::{Generation, Step};
-pub use prompt::{Prepared, prepare};
+pub use prompt::{Prepared, continuation, prepare};

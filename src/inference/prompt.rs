@@ -8,7 +8,9 @@ use super::sampler::Settings;
 use super::stop::StopFilter;
 use super::think::ThinkFilter;
 use super::trim::{Size, cuts, remaining};
-use crate::chat::{Done, Finish, Input, Message, Overflow, Request, Role, Sampling, Think, TokenId, Tools};
+use crate::chat::{
+    Delta, Done, Finish, Input, Message, Overflow, Request, Role, Sampling, Think, TokenId, Tools,
+};
 use crate::fault::{Failure, Fault, Result};
 use crate::model::Text;
 
@@ -21,6 +23,8 @@ const SHORTENINGS: u32 = 24;
 pub struct Prepared {
     /// The prompt alone; tokens generated earlier (`resume`) follow it.
     pub prompt: Vec<TokenId>,
+    /// So many at its end may be others in the conversation's next prompt.
+    pub cue: usize,
     /// Messages left out because the context is too short.
     pub dropped_messages: u32,
     /// The answer, with the tokens generated earlier taken over.
@@ -45,19 +49,14 @@ pub fn prepare(
 ) -> Result<Prepared> {
     let settings = Settings::new(&request.sampling, defaults, text.vocabulary())?;
     let stop = StopFilter::new(&request.sampling.stop)?;
-    let context = request.limits.context.map_or(context, |limit| limit.min(context));
-    let room = Room::new(context, request.limits.max_tokens);
+    let room = Room::of(request, context);
     let rendered = match &request.input {
         Input::Nothing => return Err(Failure::new(Fault::RequestInvalid, "there is nothing to answer")),
         Input::Raw(raw) => raw_prompt(text, raw, room, request.limits.overflow)?,
-        Input::Chat(messages) => {
-            let messages = text.with_system_prompt(messages);
-            let chat = Chat { text, think: request.think, tools: &request.tools, room };
-            chat.prompt(&messages, request.limits.overflow)?
-        }
+        Input::Chat(messages) => Chat::new(text, request, room).prompt(&text.with_system_prompt(messages))?,
     };
-    let Rendered { tokens: prompt, think, dropped } = rendered;
-    let left = context.saturating_sub(length(&prompt));
+    let Rendered { tokens: prompt, cue, think, dropped } = rendered;
+    let left = room.context.saturating_sub(length(&prompt));
     let limit = request.limits.max_tokens.map_or(left, |most| most.min(left));
     let lead = Lead::new(think.is_thinking(), think.is_closed(), request.think);
     let constraint = match Grammar::of(request, lead)? {
@@ -82,11 +81,35 @@ pub fn prepare(
     if finished.is_none() && limit == 0 {
         finished = Some(Done { finish: Finish::Length, ..generation.cancel() });
     }
-    Ok(Prepared { prompt, dropped_messages: dropped, generation, finished })
+    Ok(Prepared { prompt, cue, dropped_messages: dropped, generation, finished })
+}
+
+/// What the next prompt of this conversation certainly begins with, if its client goes on after the
+/// answer `said`. `None` where nothing is certain.
+pub fn continuation(text: &Text, request: &Request, context: u32, said: &Delta) -> Option<Vec<TokenId>> {
+    let Input::Chat(messages) = &request.input else { return None };
+    // After a call comes the tool's result, in a form of its own.
+    if !said.calls.is_empty() {
+        return None;
+    }
+    let chat = Chat::new(text, request, Room::of(request, context));
+    let messages = text.with_system_prompt(messages);
+    // Where the conversation will be cut depends on the next question's length, too: as long as the last, probably.
+    let last = messages.iter().rfind(|message| message.role == Role::User).map_or("", |m| &m.content);
+    let with = |first: char| {
+        let answer = Message::text(Role::Assistant, &said.content);
+        let next = Message::text(Role::User, format!("{first}{last}"));
+        chat.prompt(&[messages.as_slice(), &[answer, next]].concat()).ok()
+    };
+    // Whatever the next question is, the prompts for these two differ where it begins.
+    let (one, other) = (with('a')?.tokens, with('1')?.tokens);
+    let common = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    one.get(..common).map(<[TokenId]>::to_vec)
 }
 
 struct Rendered {
     tokens: Vec<TokenId>,
+    cue: usize,
     think: ThinkFilter,
     dropped: u32,
 }
@@ -102,9 +125,11 @@ struct Room {
 }
 
 impl Room {
-    fn new(context: u32, max_tokens: Option<u32>) -> Self {
+    /// For a request to a model with a context of so many tokens.
+    fn of(request: &Request, context: u32) -> Self {
+        let context = request.limits.context.map_or(context, |limit| limit.min(context));
         let quarter = context / 4;
-        let answer = max_tokens.map_or(quarter, |most| most.min(quarter)).max(1);
+        let answer = request.limits.max_tokens.map_or(quarter, |most| most.min(quarter)).max(1);
         Self { context, prompt: context.saturating_sub(answer), step: quarter }
     }
 
@@ -143,40 +168,45 @@ fn raw_prompt(text: &Text, raw: &str, room: Room, overflow: Overflow) -> Result<
     if tokens.is_empty() {
         return Err(Failure::new(Fault::RequestInvalid, "the prompt is empty"));
     }
-    Ok(Rendered { tokens, think: ThinkFilter::none(), dropped: 0 })
+    // More text may make one token of its last and what follows.
+    Ok(Rendered { tokens, cue: 1, think: ThinkFilter::none(), dropped: 0 })
 }
 
 /// How a conversation becomes a prompt.
 struct Chat<'a> {
     text: &'a Text,
-    think: Think,
-    tools: &'a Tools,
+    request: &'a Request,
     room: Room,
+    frame: Frame,
 }
 
-impl Chat<'_> {
+impl<'a> Chat<'a> {
+    fn new(text: &'a Text, request: &'a Request, room: Room) -> Self {
+        Self { text, request, room, frame: Frame::of(text, request.think) }
+    }
+
     fn render(&self, messages: &[Message], dropped: usize) -> Result<Rendered> {
-        let rendered = self.text.render(messages, self.tools, self.think)?;
+        let rendered = self.text.render(messages, &self.request.tools, self.request.think)?;
         Ok(Rendered {
             tokens: self.text.encode(&rendered, false)?,
+            cue: self.frame.cue,
             think: ThinkFilter::after(&rendered),
             dropped: u32::try_from(dropped).unwrap_or(u32::MAX),
         })
     }
 
-    fn prompt(&self, messages: &[Message], overflow: Overflow) -> Result<Rendered> {
-        let Self { text, room, .. } = *self;
+    fn prompt(&self, messages: &[Message]) -> Result<Rendered> {
+        let Self { text, room, request, frame: Frame { overhead, .. } } = *self;
         if messages.is_empty() {
             return Err(Failure::new(Fault::RequestInvalid, "there are no messages"));
         }
-        if overflow == Overflow::Error {
+        if request.limits.overflow == Overflow::Error {
             let whole = self.render(messages, 0)?;
             let count = length(&whole.tokens);
             return if count < room.context { Ok(whole) } else { Err(room.too_long(count)) };
         }
         let is_system = |m: &&Message| matches!(m.role, Role::System | Role::Developer);
         let (system, turns) = messages.split_at(messages.iter().take_while(is_system).count());
-        let overhead = overhead(text);
         let size = |message: &Message| -> Result<Size> {
             let mut tokens = text.count(&message.content)?.saturating_add(overhead);
             for call in &message.tool_calls {
@@ -242,18 +272,30 @@ fn shorten_longest(text: &Text, messages: &mut [Message], excess: u32) -> Result
     Ok(true)
 }
 
-/// What the template puts around one message, in tokens.
-fn overhead(text: &Text) -> u32 {
-    let measure = || -> Result<u32> {
-        let user = Message::text(Role::User, "a");
-        let turn = [user.clone(), Message::text(Role::Assistant, "a"), user.clone()];
-        let length_of = |messages: &[Message]| -> Result<u32> {
-            text.count(&text.render(messages, &Tools::default(), Think::Default)?)
+/// What a template puts around messages, in tokens.
+#[derive(Clone, Copy)]
+struct Frame {
+    /// Around each.
+    overhead: u32,
+    /// Behind the last to have it answered, as far as the answer will not have it before it.
+    cue: usize,
+}
+
+impl Frame {
+    fn of(text: &Text, think: Think) -> Self {
+        let measure = || -> Result<Self> {
+            let user = Message::text(Role::User, "a");
+            let turn = [user.clone(), Message::text(Role::Assistant, "a"), user.clone()];
+            let tokens = |messages: &[Message]| -> Result<Vec<TokenId>> {
+                text.encode(&text.render(messages, &Tools::default(), think)?, false)
+            };
+            let (one, two) = (tokens(&[user])?, tokens(&turn)?);
+            let overhead = (length(&two).saturating_sub(length(&one)) / 2).saturating_sub(text.count("a")?);
+            let common = one.iter().zip(&two).take_while(|(a, b)| a == b).count();
+            Ok(Self { overhead, cue: one.len().saturating_sub(common) })
         };
-        let two = length_of(&turn)?.saturating_sub(length_of(&[user])?);
-        Ok((two / 2).saturating_sub(text.count("a")?))
-    };
-    measure().unwrap_or(USUAL_OVERHEAD)
+        measure().unwrap_or(Self { overhead: USUAL_OVERHEAD, cue: 0 })
+    }
 }
 
 #[cfg(test)]

@@ -145,3 +145,63 @@ fn thinking_is_switched_off_by_the_prompt() {
     let ready = prepared(&request, 400).unwrap();
     assert!(text_of(&ready.prompt).ends_with("assistant\n<think>\n\n</think>\n\n"));
 }
+
+/// What the next prompt begins with whatever is asked, and the whole of one.
+fn continued(
+    package: &ModelDir,
+    request: &Request,
+    context: u32,
+    said: &str,
+) -> (Vec<TokenId>, Vec<TokenId>) {
+    let said = Delta { content: said.into(), ..Delta::default() };
+    let ahead = continuation(package.text(), request, context, &said).unwrap();
+    let Input::Chat(messages) = &request.input else { panic!("no conversation") };
+    let more =
+        [Message::text(Role::Assistant, said.content), Message::text(Role::User, "And then? Pray go on.")];
+    let next = chat([messages.as_slice(), &more].concat(), request.limits.clone());
+    let next = prepare(package.text(), &Sampling::default(), &next, context, &[]).unwrap().prompt;
+    (ahead, next)
+}
+
+#[test]
+fn the_next_prompt_is_known_up_to_its_question() {
+    for template in [None, Some("qwen3"), Some("qwen2_5"), Some("llama3"), Some("mistral"), Some("gemma")] {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |name| {
+            let path = format!("{}/tests/templates/{name}.jinja", env!("CARGO_MANIFEST_DIR"));
+            std::fs::read_to_string(path).unwrap()
+        };
+        let package = fixture::package(dir.path(), template.map(read).as_deref());
+        let request = chat(history(3)[1..].to_vec(), Limits::default());
+        let (ahead, next) = continued(&package, &request, 4000, "an answer");
+        assert!(next.starts_with(&ahead), "{template:?}");
+        let now = prepare(package.text(), &Sampling::default(), &request, 4000, &[]).unwrap();
+        assert!(next.starts_with(&now.prompt[..now.prompt.len() - now.cue]), "{template:?}: {}", now.cue);
+        let text = text_of(&ahead);
+        assert!(text.contains("an answer"), "{template:?}: {text}");
+        assert!(text_of(&next[ahead.len()..]).starts_with("And then?"), "{template:?}: {text}");
+    }
+}
+
+#[test]
+fn the_next_prompt_is_known_where_it_will_be_cut() {
+    let mut cuts = 0;
+    for turns in (1..121).step_by(2) {
+        let request = chat(history(turns), Limits::default());
+        let now = prepared(&request, 800).unwrap();
+        let (ahead, next) = continued(&PACKAGE.1, &request, 800, "message number 00000");
+        assert!(next.starts_with(&ahead), "{} of {}", ahead.len(), next.len());
+        cuts += u32::from(!ahead.starts_with(&now.prompt[..now.prompt.len().min(100)]));
+    }
+    assert!(cuts > 3, "{cuts}");
+}
+
+#[test]
+fn nothing_is_known_of_what_follows_a_call_or_a_text() {
+    let call = crate::chat::CallPiece { index: 0, name: Some("look".into()), arguments: "{}".into() };
+    let said = Delta { calls: vec![call], ..Delta::default() };
+    let text = PACKAGE.1.text();
+    assert_eq!(continuation(text, &chat(history(3), Limits::default()), 1000, &said), None);
+    let raw = Request::new(Input::Raw("Once".into()));
+    assert_eq!(continuation(text, &raw, 1000, &Delta::default()), None);
+}

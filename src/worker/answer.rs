@@ -6,7 +6,7 @@ use super::inbox::Job;
 use crate::axcl::{Gauge, Phase};
 use crate::chat::{Done, Event, Started, Timings, TokenId};
 use crate::fault::Result;
-use crate::inference::pipeline::Pipeline;
+use crate::inference::pipeline::{Pipeline, Purpose};
 use crate::inference::{Prepared, Step, prepare};
 use crate::model::ModelDir;
 
@@ -30,11 +30,11 @@ pub fn answer(
     let began = Instant::now();
     let prepared =
         prepare(model.text(), model.sampling_defaults(), &job.request, pipeline.context(), &job.resume)?;
-    let Prepared { prompt, dropped_messages, mut generation, finished } = prepared;
+    let Prepared { prompt, cue, dropped_messages, mut generation, finished } = prepared;
     let prompt_tokens = count(&prompt);
     let mut tokens = prompt;
     tokens.extend_from_slice(&job.resume);
-    let reused = pipeline.begin(&tokens);
+    let reused = pipeline.begin(&tokens, Purpose::Answer { cue: cue + job.resume.len() })?;
     let mut clock = Clock { cached_tokens: narrow(reused).min(prompt_tokens), ..Clock::default() };
     send(Event::Started(Started { prompt_tokens, cached_tokens: clock.cached_tokens, dropped_messages }));
     if let Some(done) = finished {

@@ -8,7 +8,7 @@ use super::reports::Reports;
 use super::session::{Session, Watch};
 use super::settings::Settings;
 use crate::axcl::{Gauge, Phase};
-use crate::chat::Event;
+use crate::chat::{Delta, Event, Finish};
 use crate::fault::Result;
 use crate::link::frame::Report;
 
@@ -47,7 +47,7 @@ fn attend(session: &mut Session, gauge: &Gauge, inbox: &Inbox, reports: &Reports
             Task::Load { model, evict } => add(session, &model, &evict, inbox, reports)?,
             Task::Unload { model } => {
                 gauge.enter(Phase::Unload);
-                session.remove(&model);
+                session.remove(&model)?;
                 reports.send(&Report::Unloaded { model });
                 reports.send(&Report::Health(session.health()?));
             }
@@ -78,10 +78,12 @@ fn add(session: &mut Session, model: &str, evict: &[String], inbox: &Inbox, repo
     Ok(())
 }
 
-/// Answers one request. A fault of the request is told to its client, one of the card is
-/// returned.
+/// Answers one request, then has the card get ahead of the next. A fault of the request is told to
+/// its client, one of the card is returned.
 fn serve(session: &mut Session, job: &Job, inbox: &Inbox, reports: &Reports) -> Result<()> {
+    let mut said = Said::default();
     let mut send = |event| {
+        said.note(&event);
         if matches!(event, Event::Done(_)) {
             inbox.finished(job.id);
         }
@@ -97,6 +99,30 @@ fn serve(session: &mut Session, job: &Job, inbox: &Inbox, reports: &Reports) -> 
             reports.send(&Report::Answer { id: job.id, event: Event::Failed(failure) });
             Ok(())
         }
+        Ok(()) if said.ended && job.resume.is_empty() && !inbox.is_wanted() => {
+            session.look_ahead(job, &said.text, &|| inbox.is_wanted())
+        }
         answered => answered,
+    }
+}
+
+/// What an answer says.
+#[derive(Default)]
+struct Said {
+    text: Delta,
+    /// To an end somebody waited for.
+    ended: bool,
+}
+
+impl Said {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Token(token) => self.text.append(token.delta.clone()),
+            Event::Done(done) => {
+                self.text.append(done.tail.clone());
+                self.ended = done.finish != Finish::Cancelled;
+            }
+            Event::Started(_) | Event::Restart | Event::Failed(_) => {}
+        }
     }
 }

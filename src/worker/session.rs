@@ -7,12 +7,16 @@ use super::answer::answer;
 use super::inbox::Job;
 use super::settings::{Package, Settings};
 use super::test_prompt;
-use crate::axcl::{Device, Gauge, Runtime};
-use crate::chat::{Event, TokenId};
+use crate::axcl::{Device, Gauge, Phase, Runtime};
+use crate::chat::{Delta, Event, TokenId};
 use crate::fault::{Failure, Fault, Result};
-use crate::inference::pipeline::{Load, Loaded, Pipeline, load};
+use crate::inference::continuation;
+use crate::inference::pipeline::{Load, Loaded, Pipeline, Purpose, load};
 use crate::link::frame::{Health, ModelInfo};
 use crate::model::{Manifest, ModelDir};
+
+/// So many tokens of the next prompt are computed ahead.
+const WORTH_AHEAD: usize = 16;
 
 /// When the card is asked how it is.
 struct Checkup {
@@ -88,8 +92,8 @@ impl Session {
         began: Instant,
         watch: &mut Watch<'_>,
     ) -> Result<bool> {
-        let Settings { path, verify, .. } = self.settings;
-        let how = Load { path, context: package.context, verify };
+        let Settings { path, prefix_slots, verify, .. } = self.settings;
+        let how = Load { path, context: package.context, prefix_slots, verify };
         let loaded = load(&self.device, &model, how, watch.stop, watch.report)?;
         let Some(Loaded { pipeline, card_bytes, firmware }) = loaded else { return Ok(false) };
         let version = self.runtime.version();
@@ -110,11 +114,22 @@ impl Session {
         };
         tracing::info!(model = info.name, load_ms = info.load_ms, "ready");
         self.models.push(Mounted { pipeline, model, info });
+        self.grow()?;
         Ok(true)
     }
 
-    /// Loads the installed model `name` beside the others. Where it does not fit, models named
-    /// in `evict` are unloaded one by one, which `gone` is told; `None` if the watch said stop.
+    /// What memory is left keeps more conversations, first those of the model used last.
+    fn grow(&mut self) -> Result<()> {
+        self.models.iter_mut().rev().try_for_each(|mounted| mounted.pipeline.grow())
+    }
+
+    /// Gives up every model's conversations but the last one's; whether there were others.
+    fn shrink(&mut self) -> bool {
+        self.models.iter_mut().map(|mounted| mounted.pipeline.shrink()).sum::<usize>() > 0
+    }
+
+    /// Loads the installed model `name` beside the others. Where it does not fit, conversations are given
+    /// up, then models named in `evict` one by one, which `gone` is told; `None` if the watch said stop.
     ///
     /// # Errors
     /// As [`Session::open`]; what was unloaded stays so.
@@ -139,9 +154,12 @@ impl Session {
                 match self.mount(&package, model, began, watch) {
                     Ok(true) => break,
                     Ok(false) => return Ok(None),
+                    Err(failure) if failure.fault == Fault::CardMemory && self.shrink() => {
+                        tracing::info!(%failure, "further prefix slots were given up for it");
+                    }
                     Err(failure) if failure.fault == Fault::CardMemory => {
                         let next = evict.find(|name| self.place(name).is_some()).ok_or(failure)?;
-                        self.remove(next);
+                        self.unload(next);
                         gone(next);
                     }
                     Err(failure) => return Err(failure),
@@ -152,7 +170,15 @@ impl Session {
     }
 
     /// Unloads a model.
-    pub fn remove(&mut self, name: &str) {
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn remove(&mut self, name: &str) -> Result<()> {
+        self.unload(name);
+        self.grow()
+    }
+
+    fn unload(&mut self, name: &str) {
         if let Some(at) = self.place(name) {
             tracing::info!(model = name, "unloaded");
             self.models.remove(at);
@@ -187,6 +213,26 @@ impl Session {
         let answered = answer(pipeline, model, gauge, job, stop, send, &mut between);
         self.runtime.mark_end(job.id.0);
         answered
+    }
+
+    /// Has the card compute what the next prompt of this conversation begins with, after the answer
+    /// `said`, until something else is `wanted`.
+    ///
+    /// # Errors
+    /// What the pipeline says.
+    pub fn look_ahead(&mut self, job: &Job, said: &Delta, wanted: &dyn Fn() -> bool) -> Result<()> {
+        let Mounted { pipeline, model, .. } = self.models.last_mut().ok_or_else(not_loaded)?;
+        let Some(prefix) = continuation(model.text(), &job.request, pipeline.context(), said) else {
+            return Ok(());
+        };
+        // A few tokens cost the next prompt no chunk more.
+        if pipeline.chunked() && pipeline.missing(&prefix) < WORTH_AHEAD {
+            return Ok(());
+        }
+        self.gauge.enter(Phase::Ahead);
+        let reused = pipeline.begin(&prefix, Purpose::Ahead)?;
+        pipeline.advance_while(prefix.get(reused..).unwrap_or_default(), &|| !wanted())?;
+        Ok(())
     }
 
     /// Has a model answer the test prompt: `name`, or the one used last. Says which did.

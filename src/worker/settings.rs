@@ -49,6 +49,8 @@ pub struct Settings {
     pub model: Package,
     /// What is loaded when it is asked for, by its name.
     pub others: Vec<Package>,
+    /// Conversations of a model the card keeps at most.
+    pub prefix_slots: usize,
     /// Compare the model's files with their manifest.
     pub verify: bool,
     pub path: PathMode,
@@ -57,20 +59,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings for the model in `model_dir` on the first card of `runtime`.
-    pub fn new(runtime: impl Into<PathBuf>, model_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            runtime: runtime.into(),
-            runtime_config: None,
-            device: 0,
-            model: Package { dir: model_dir.into(), descriptor: None, name: None, context: None },
-            others: Vec::new(),
-            verify: true,
-            path: PathMode::Auto,
-            shutdown_deadline: Duration::from_secs(10),
-        }
-    }
-
     /// Every model that can be loaded.
     pub fn packages(&self) -> impl Iterator<Item = &Package> {
         std::iter::once(&self.model).chain(&self.others)

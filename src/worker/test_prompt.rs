@@ -13,8 +13,8 @@ const PROMPT: &str = "The quick brown fox jumps over the lazy dog. 1, 2, 3, 5, 8
 /// Tokens of the answer.
 const TOKENS: usize = 8;
 
-/// Answers the test prompt. What was on the card before is computed again afterwards, so that
-/// a conversation under way stays warm, unless `wanted` says that a request waits.
+/// Answers the test prompt. What it overwrites of the conversation under way is computed again
+/// afterwards, unless `wanted` says that a request waits.
 ///
 /// # Errors
 /// What the pipeline says.
@@ -25,23 +25,21 @@ pub fn answer(
     wanted: &dyn Fn() -> bool,
 ) -> Result<Vec<TokenId>> {
     gauge.enter(Phase::Test);
-    let before = pipeline.resident().to_vec();
     // From the first token on, so that everything is computed anew each time.
-    pipeline.begin(&[]);
+    let before = pipeline.set_aside();
     let mut pending = model.text().encode(PROMPT, true)?;
     let mut tokens = Vec::with_capacity(TOKENS);
     while tokens.len() < TOKENS {
-        let mut rest = pending.as_slice();
-        while !rest.is_empty() {
-            rest = rest.get(pipeline.advance(rest)?..).unwrap_or_default();
-        }
+        pipeline.advance_while(&pending, &|| true)?;
         let token = greedy(pipeline.logits());
         tokens.push(token);
         pending = vec![token];
     }
-    let mut rest = before.get(pipeline.begin(&before)..).unwrap_or_default();
-    while !rest.is_empty() && !wanted() {
-        rest = rest.get(pipeline.advance(rest)?..).unwrap_or_default();
+    let overwritten = before.len().min(pipeline.resident().len());
+    pipeline.set_aside();
+    let spoilt = before.get(..overwritten).unwrap_or_default();
+    if pipeline.advance_while(spoilt, &|| !wanted())? {
+        pipeline.put_back(before);
     }
     Ok(tokens)
 }

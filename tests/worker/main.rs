@@ -7,5 +7,6 @@ mod faults;
 #[path = "../support/installed.rs"]
 mod installed;
 mod life;
+mod prefixes;
 mod resume;
 mod support;

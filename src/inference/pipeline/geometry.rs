@@ -114,10 +114,15 @@ impl Geometry {
         self.chunks.iter().map(|g| g.rows).max().unwrap_or(1)
     }
 
-    /// Bytes of card memory for caches and buffers of `layers` layers, engines not included.
+    /// Bytes of card memory for the caches of `layers` layers: those of one prefix slot.
+    pub fn cache_bytes(&self, layers: usize) -> u64 {
+        (layers * 2 * self.row_bytes * self.cache_rows()) as u64
+    }
+
+    /// Bytes of card memory for buffers of `layers` layers and one prefix slot, engines not included.
     pub fn buffer_bytes(&self, layers: usize) -> u64 {
         let chunk_rows = self.chunk_rows();
-        let per_layer = 2 * self.row_bytes * (self.cache_rows() + chunk_rows);
+        let chunks = layers * 2 * self.row_bytes * chunk_rows;
         // One-token groups have two of each.
         let masks: usize = self
             .decode
@@ -127,7 +132,7 @@ impl Geometry {
             .map(|g| 2 * g.rows * g.columns() + 4 * g.rows)
             .sum();
         let hidden = 2 * self.hidden_bytes * (1 + chunk_rows) + 2 * self.row_bytes;
-        (layers * per_layer + masks + hidden) as u64
+        self.cache_bytes(layers) + (chunks + masks + hidden) as u64
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::geometry::{Geometry, Group, Ports};
 use crate::axcl::{Binding, Device, DeviceMemory, Engine, Region};
-use crate::fault::Result;
+use crate::fault::{Failure, Fault, Result};
 
 /// Two buffers of one kind: K and V, or the hidden state a layer reads and the one it writes.
 pub struct Pair {
@@ -71,8 +71,8 @@ pub struct Layer {
     pub decode: Vec<Binding>,
     /// In the order of [`Geometry::chunks`].
     pub chunks: Vec<Binding>,
-    /// K and V of every token; zeroed, since even a masked slot must hold a finite number.
-    pub caches: Pair,
+    /// K and V of every token, for each prefix slot; zeroed, since even a masked row must hold finite numbers.
+    pub caches: Vec<Pair>,
     /// K and V of a chunk.
     pub chunk_rows: Pair,
 }
@@ -90,9 +90,18 @@ impl Layer {
         Ok(Self {
             decode: bindings(&geometry.decode)?,
             chunks: bindings(&geometry.chunks)?,
-            caches: Pair::zeroed(device, bytes(geometry.cache_rows()), &format!("cache of {name}"))?,
+            caches: vec![Pair::zeroed(device, bytes(geometry.cache_rows()), &format!("cache of {name}"))?],
             chunk_rows: Pair::zeroed(device, bytes(geometry.chunk_rows()), &format!("rows of {name}"))?,
         })
+    }
+
+    /// All bindings, each with its shape group.
+    pub fn bindings<'a>(
+        &'a mut self,
+        geometry: &'a Geometry,
+    ) -> (impl Iterator<Item = (&'a mut Binding, &'a Group)>, &'a [Pair]) {
+        let decode = self.decode.iter_mut().zip(&geometry.decode);
+        (decode.chain(self.chunks.iter_mut().zip(&geometry.chunks)), &self.caches)
     }
 
     /// Binds all tensors of one shape group, each at the start of its buffer (except the K
@@ -106,17 +115,32 @@ impl Layer {
         geometry: &Geometry,
         places: &Places<'_>,
     ) -> Result<()> {
-        let Ports { k_cache, v_cache, input, .. } = geometry.ports;
         let group = places.group;
-        let [k, v] = caches.slices(0, group.history.max(1) * geometry.row_bytes)?;
         let hidden = group.rows * geometry.hidden_bytes;
-        binding.input(k_cache, &k)?;
-        binding.input(v_cache, &v)?;
+        bind_history(binding, geometry, group, caches)?;
         bind_place(binding, &geometry.ports, places.shared)?;
-        binding.input(input, &places.input.slice(0, hidden)?)?;
+        binding.input(geometry.ports.input, &places.input.slice(0, hidden)?)?;
         binding.output(geometry.ports.output, &places.output.slice(0, hidden)?)?;
         bind_rows(binding, &geometry.ports, &places.rows)
     }
+}
+
+/// Binds from where what came before is read.
+///
+/// # Errors
+/// As [`Binding::input`].
+pub fn bind_history(binding: &mut Binding, geometry: &Geometry, group: &Group, caches: &Pair) -> Result<()> {
+    let [k, v] = caches.slices(0, group.history.max(1) * geometry.row_bytes)?;
+    binding.input(geometry.ports.k_cache, &k)?;
+    binding.input(geometry.ports.v_cache, &v)
+}
+
+/// The caches of a prefix slot.
+///
+/// # Errors
+/// [`Fault::Internal`] if there is none of that number.
+pub fn of_slot(caches: &[Pair], slot: usize) -> Result<&Pair> {
+    caches.get(slot).ok_or_else(|| Failure::new(Fault::Internal, format!("there is no prefix slot {slot}")))
 }
 
 /// Binds where the new K and V rows go.

@@ -18,6 +18,8 @@ pub struct Load {
     pub path: PathMode,
     /// Use at most this many tokens of context.
     pub context: Option<u32>,
+    /// Conversations the card keeps at most.
+    pub prefix_slots: usize,
     /// Compare the files with their manifest.
     pub verify: bool,
 }
@@ -145,7 +147,7 @@ fn load_engines(
         );
         return Err(Failure::new(Fault::ModelInvalid, detail));
     }
-    let pipeline = Pipeline::new(stack, model.embeddings()?, how.path, how.context)?;
+    let pipeline = Pipeline::new(stack, model.embeddings()?, how)?;
     let card_bytes = free.saturating_sub(device.properties()?.free_memory);
     gauge.enter(Phase::Verify);
     (watch.report)(steps.saturating_sub(1), steps, "checksums");

@@ -5,6 +5,11 @@ use crate::fault::{Failure, Fault, Result};
 /// Left free for the card's own needs; running the card dry crashes its driver.
 pub const RESERVE: u64 = 128 << 20;
 
+/// Whether `bytes` can be taken of `free` bytes for what is only good to have.
+pub fn spares(bytes: u64, free: u64) -> bool {
+    bytes.saturating_add(2 * RESERVE) <= free
+}
+
 /// Bytes an engine takes on the card once loaded.
 pub fn engine_bytes(file: u64) -> u64 {
     file + file * 3 / 10
@@ -54,6 +59,12 @@ mod tests {
         assert_eq!(peak(&[10, 10, 100], 0), 256);
         assert_eq!(peak(&[10, 10, 100], 500), 656);
         assert_eq!(peak(&[], 5), 5);
+    }
+
+    #[test]
+    fn what_is_only_good_to_have_leaves_twice_the_reserve() {
+        assert!(spares(100, 100 + 2 * RESERVE));
+        assert!(!spares(101, 100 + 2 * RESERVE));
     }
 
     #[test]

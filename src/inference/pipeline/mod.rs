@@ -4,7 +4,8 @@
 //! |---|---|
 //! | what an engine must look like | `geometry` |
 //! | what a token may look at | `mask` |
-//! | how prompts are cut, what is reused | `plan` |
+//! | how prompts are cut | `plan` |
+//! | which conversations the card keeps | `prefixes` |
 //! | which calls a token or a chunk costs | `stack` |
 //! | when the cheaper calls are trusted | `self_test` |
 //! | loading, verification | `load` |
@@ -17,6 +18,7 @@ mod mask;
 mod memory;
 mod plan;
 mod post;
+mod prefixes;
 mod self_test;
 mod stack;
 
@@ -25,8 +27,10 @@ use std::time::Instant;
 use half::bf16;
 
 pub use load::{Load, Loaded, load};
+pub use prefixes::Purpose;
 
 use self::plan::{Costs, Step};
+use self::prefixes::Prefixes;
 use self::self_test::Verdict;
 use self::stack::{Path, Stack};
 use crate::chat::TokenId;
@@ -44,15 +48,16 @@ pub enum PathMode {
     CopySaving,
 }
 
-/// A loaded model with the conversation whose K and V are on the card.
+/// A loaded model with the conversations whose K and V are on the card.
 pub struct Pipeline {
     stack: Stack,
     embeddings: Embeddings,
     context: usize,
     chunked: bool,
     costs: Costs,
-    /// Tokens whose K and V are on the card.
-    resident: Vec<TokenId>,
+    prefixes: Prefixes,
+    /// Prefix slots there may be.
+    most_slots: usize,
     logits: Vec<bf16>,
     previous: Vec<bf16>,
     /// Behind which token `logits` are.
@@ -76,10 +81,10 @@ const MOST_ANOMALIES: u32 = 3;
 
 impl Pipeline {
     /// Tests the stack and makes it ready.
-    fn new(mut stack: Stack, embeddings: Embeddings, mode: PathMode, context: Option<u32>) -> Result<Self> {
+    fn new(mut stack: Stack, embeddings: Embeddings, how: Load) -> Result<Self> {
         let mut costs = Costs::default();
-        let Verdict { path, chunked } = self_test::run(&mut stack, &embeddings, mode, &mut costs)?;
-        if path == Path::Plain && mode == PathMode::Auto {
+        let Verdict { path, chunked } = self_test::run(&mut stack, &embeddings, how.path, &mut costs)?;
+        if path == Path::Plain && how.path == PathMode::Auto {
             tracing::warn!("the copy-saving path differs from the plain one here: the plain one is used");
         }
         if !chunked {
@@ -87,7 +92,7 @@ impl Pipeline {
         }
         tracing::info!(?path, chunked, break_even = costs.break_even(), "self-test passed");
         let capacity = stack.geometry().capacity();
-        let context = context.map_or(capacity, |c| capacity.min(c as usize));
+        let context = how.context.map_or(capacity, |c| capacity.min(c as usize));
         let vocabulary = stack.vocabulary();
         Ok(Self {
             stack,
@@ -95,7 +100,8 @@ impl Pipeline {
             context,
             chunked,
             costs,
-            resident: Vec::new(),
+            prefixes: Prefixes::new(),
+            most_slots: how.prefix_slots,
             logits: vec![bf16::ZERO; vocabulary],
             previous: vec![bf16::NAN; vocabulary],
             logits_at: None,
@@ -126,17 +132,63 @@ impl Pipeline {
         self.chunked
     }
 
-    /// Tokens whose K and V are on the card.
-    pub fn resident(&self) -> &[TokenId] {
-        &self.resident
+    /// Makes further prefix slots, as many as there may be and the card has room for.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn grow(&mut self) -> Result<()> {
+        let before = self.prefixes.len();
+        while self.prefixes.len() < self.most_slots && self.stack.add_slot()? {
+            self.prefixes.add();
+        }
+        if self.prefixes.len() > before {
+            tracing::info!(slots = self.prefixes.len(), most = self.most_slots, "prefix slots");
+        }
+        Ok(())
     }
 
-    /// Prepares for `prompt`: keeps what the card already holds of its beginning and says
-    /// how many tokens that is. The rest is for [`Self::advance`].
-    pub fn begin(&mut self, prompt: &[TokenId]) -> usize {
-        let reused = plan::reusable(&self.resident, prompt);
-        self.resident.truncate(reused);
-        reused
+    /// Gives up all prefix slots but the one used last; how many that were.
+    pub fn shrink(&mut self) -> usize {
+        let others = self.prefixes.len().saturating_sub(1);
+        self.stack.keep_slot();
+        self.prefixes.keep_current();
+        others
+    }
+
+    /// Tokens whose K and V are on the card, of the conversation under way.
+    pub fn resident(&self) -> &[TokenId] {
+        self.prefixes.tokens()
+    }
+
+    /// How many tokens of `prompt` would have to be computed.
+    pub fn missing(&self, prompt: &[TokenId]) -> usize {
+        prompt.len().saturating_sub(self.prefixes.choose(prompt).reused)
+    }
+
+    /// Prepares for `prompt`: goes to the prefix slot where it is best computed, keeps what the card
+    /// already holds of its beginning and says how many tokens that is. The rest is for [`Self::advance`].
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn begin(&mut self, prompt: &[TokenId], purpose: Purpose) -> Result<usize> {
+        let choice = self.prefixes.choose(prompt);
+        self.prefixes.begin(choice);
+        self.stack.switch(choice.slot)?;
+        if let Some(from) = choice.from {
+            self.stack.copy_rows(from, choice.reused)?;
+        }
+        self.prefixes.begun(choice, prompt, purpose);
+        Ok(choice.reused)
+    }
+
+    /// Begins from the first token on in the slot of the conversation under way, whose tokens are returned.
+    pub fn set_aside(&mut self) -> Vec<TokenId> {
+        self.prefixes.replace(Vec::new())
+    }
+
+    /// `tokens` are those that were set aside, and what was overwritten of them has been computed again.
+    pub fn put_back(&mut self, tokens: Vec<TokenId>) {
+        self.prefixes.replace(tokens);
     }
 
     /// Computes the next chunk or token of `pending` and says how many tokens that was.
@@ -157,8 +209,20 @@ impl Pipeline {
         if last {
             self.judge(step, tokens.len())?;
         }
-        self.resident.extend_from_slice(tokens);
+        self.prefixes.extend(tokens);
         Ok(tokens.len())
+    }
+
+    /// As [`Self::advance`] to the end of `pending`, as long as `go_on` says so before each run; whether
+    /// the end was reached.
+    ///
+    /// # Errors
+    /// As [`Self::advance`].
+    pub fn advance_while(&mut self, mut pending: &[TokenId], go_on: &dyn Fn() -> bool) -> Result<bool> {
+        while !pending.is_empty() && go_on() {
+            pending = pending.get(self.advance(pending)?..).unwrap_or_default();
+        }
+        Ok(pending.is_empty())
     }
 
     /// Has the card begin to compute `token`. Until [`Self::finish`], which must follow, this
@@ -173,7 +237,7 @@ impl Pipeline {
         };
         self.embed(&[token])?;
         std::mem::swap(&mut self.logits, &mut self.previous);
-        self.stack.start_token(group, self.resident.len(), &self.hidden, true)?;
+        self.stack.start_token(group, self.resident().len(), &self.hidden, true)?;
         self.started = Some(Started { token, group, began });
         Ok(())
     }
@@ -184,20 +248,20 @@ impl Pipeline {
     /// As [`Self::advance`].
     pub fn finish(&mut self) -> Result<()> {
         let Some(Started { token, group, began }) = self.started.take() else { return Ok(()) };
-        self.stack.finish_token(group, self.resident.len(), Some(&mut self.logits))?;
+        self.stack.finish_token(group, self.resident().len(), Some(&mut self.logits))?;
         self.costs.token_took(began.elapsed());
         self.judge(Step::Token { group }, 1)?;
-        self.resident.push(token);
+        self.prefixes.extend(&[token]);
         Ok(())
     }
 
     fn room(&self) -> usize {
-        self.context.saturating_sub(self.resident.len())
+        self.context.saturating_sub(self.resident().len())
     }
 
     fn next_step(&self, pending: usize) -> Result<Step> {
         let break_even = self.chunked.then(|| self.costs.break_even());
-        let step = plan::next(self.stack.geometry(), self.resident.len(), pending, break_even);
+        let step = plan::next(self.stack.geometry(), self.resident().len(), pending, break_even);
         step.filter(|_| self.room() > 0).ok_or_else(|| {
             Failure::new(Fault::ContextLength, format!("all {} tokens of the context are used", self.context))
         })
@@ -221,7 +285,7 @@ impl Pipeline {
     }
 
     fn run(&mut self, step: Step, last: bool) -> Result<()> {
-        let position = self.resident.len();
+        let position = self.resident().len();
         let logits = last.then_some(self.logits.as_mut_slice());
         let began = Instant::now();
         match step {
@@ -240,7 +304,7 @@ impl Pipeline {
     /// Asynchronous work fails silently: stale or impossible logits are all there is to see.
     /// Then the run of `tokens` tokens is repeated along the plain path, which reports failures.
     fn judge(&mut self, step: Step, tokens: usize) -> Result<()> {
-        let position = self.resident.len();
+        let position = self.resident().len();
         // The same token computed again rightly gives the same.
         let at = Some(position + tokens);
         let elsewhere = std::mem::replace(&mut self.logits_at, at) != at;

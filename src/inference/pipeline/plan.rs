@@ -70,13 +70,6 @@ fn blend(old: Option<Duration>, new: Duration) -> Duration {
     old.map_or(new, |old| (old * 3 + new) / 4)
 }
 
-/// How many tokens of `prompt` need not be computed because `resident` begins with them.
-/// At least one is always computed: its logits are wanted.
-pub fn reusable(resident: &[u32], prompt: &[u32]) -> usize {
-    let common = resident.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-    common.min(prompt.len().saturating_sub(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::geometry::tests::layer;
@@ -110,15 +103,6 @@ mod tests {
         assert_eq!(costs.break_even(), 5);
         costs.chunk_took(Duration::from_millis(5));
         assert_eq!(costs.break_even(), 4);
-    }
-
-    #[test]
-    fn at_least_one_token_is_computed() {
-        assert_eq!(reusable(&[1, 2, 3], &[1, 2, 3]), 2);
-        assert_eq!(reusable(&[1, 2, 3], &[1, 2, 4, 5]), 2);
-        assert_eq!(reusable(&[1, 2, 3, 4], &[1, 2]), 1);
-        assert_eq!(reusable(&[], &[1]), 0);
-        assert_eq!(reusable(&[1], &[]), 0);
     }
 
     proptest! {

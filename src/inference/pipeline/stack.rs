@@ -6,10 +6,12 @@
 //! stream and waits once. What the next token needs whatever it is (its position, its mask,
 //! where its rows go) is put in place while the card computes this one.
 
+mod caches;
+
 use half::bf16;
 
 use super::geometry::{Geometry, Group};
-use super::layer::{GroupBuffers, Layer, Pair, Places, bind_place, bind_rows};
+use super::layer::{GroupBuffers, Layer, Pair, Places, bind_place, bind_rows, of_slot};
 use super::mask;
 use super::post::Post;
 use crate::axcl::{Device, Engine, Stream};
@@ -26,8 +28,11 @@ pub enum Path {
 
 /// A model on the card.
 pub struct Stack {
+    device: Device,
     geometry: Geometry,
     layers: Vec<Layer>,
+    /// The prefix slot in use.
+    slot: usize,
     post: Post,
     hidden: Pair,
     chunk_hidden: Pair,
@@ -77,6 +82,8 @@ impl Stack {
     pub fn new(device: &Device, geometry: Geometry, layers: &[Engine], post: &Engine) -> Result<Self> {
         let hidden_bytes = geometry.hidden_bytes;
         let mut stack = Self {
+            device: device.clone(),
+            slot: 0,
             layers: layers.iter().map(|e| Layer::new(device, e, &geometry)).collect::<Result<_>>()?,
             post: Post::new(device, post, hidden_bytes)?,
             hidden: Pair::zeroed(device, hidden_bytes, "hidden state")?,
@@ -113,8 +120,9 @@ impl Stack {
     /// # Errors
     /// [`Fault::CardCall`].
     pub fn bind(&mut self, path: Path) -> Result<()> {
-        let Self { geometry, layers, .. } = self;
+        let Self { geometry, layers, slot, .. } = self;
         for (number, layer) in layers.iter_mut().enumerate() {
+            let caches = of_slot(&layer.caches, *slot)?;
             // Copy-saving layers take turns between the two hidden buffers.
             let turn = if path == Path::Plain { 0 } else { number };
             for ((binding, group), [shared, _]) in
@@ -123,11 +131,11 @@ impl Stack {
                 let rows = match path {
                     Path::Plain => self.rows.slices(0, geometry.row_bytes)?,
                     // Moved to the token's own row before each run.
-                    Path::CopySaving | Path::Overlapping => layer.caches.slices(0, geometry.row_bytes)?,
+                    Path::CopySaving | Path::Overlapping => caches.slices(0, geometry.row_bytes)?,
                 };
                 let (input, output) = (self.hidden.by_parity(turn), self.hidden.by_parity(turn + 1));
                 let places = Places { group, shared: &shared.buffers, input, output, rows };
-                Layer::bind(&layer.caches, binding, geometry, &places)?;
+                Layer::bind(caches, binding, geometry, &places)?;
             }
             for ((binding, group), shared) in layer.chunks.iter_mut().zip(&geometry.chunks).zip(&self.chunks)
             {
@@ -135,7 +143,7 @@ impl Stack {
                 let (input, output) =
                     (self.chunk_hidden.by_parity(turn), self.chunk_hidden.by_parity(turn + 1));
                 let places = Places { group, shared: &shared.buffers, input, output, rows };
-                Layer::bind(&layer.caches, binding, geometry, &places)?;
+                Layer::bind(caches, binding, geometry, &places)?;
             }
         }
         self.path = path;
@@ -210,12 +218,12 @@ impl Stack {
         }
         self.placed = None;
         self.show_token(group, position)?;
-        let Self { geometry, layers, decode, path, .. } = self;
+        let Self { geometry, layers, slot, decode, path, .. } = self;
         let pair = decode.get_mut(group).ok_or_else(|| no_group(group))?;
         let buffers = &of_position(*path, pair, position).buffers;
         let row = geometry.row_bytes;
         for layer in layers {
-            let rows = layer.caches.slices(position * row, row)?;
+            let rows = of_slot(&layer.caches, *slot)?.slices(position * row, row)?;
             let binding = layer.decode.get_mut(group).ok_or_else(|| no_group(group))?;
             bind_rows(binding, &geometry.ports, &rows)?;
             bind_place(binding, &geometry.ports, buffers)?;
@@ -229,7 +237,7 @@ impl Stack {
         let computed = self.rows.slices(0, row)?;
         for layer in &self.layers {
             layer.decode.get(group).ok_or_else(|| no_group(group))?.execute()?;
-            for (cache, row) in layer.caches.slices(position * row, row)?.iter().zip(&computed) {
+            for (cache, row) in self.caches(layer)?.slices(position * row, row)?.iter().zip(&computed) {
                 cache.copy_from(row)?;
             }
             self.hidden.first.whole().copy_from(&self.hidden.second.whole())?;
@@ -280,7 +288,9 @@ impl Stack {
         self.stream.synchronize()?;
         for layer in &self.layers {
             let computed = layer.chunk_rows.slices(0, tokens * row)?;
-            for (cache, rows) in layer.caches.slices(position * row, tokens * row)?.iter().zip(&computed) {
+            for (cache, rows) in
+                self.caches(layer)?.slices(position * row, tokens * row)?.iter().zip(&computed)
+            {
                 cache.copy_from_async(rows, &self.stream)?;
             }
         }
@@ -303,7 +313,9 @@ impl Stack {
         for layer in &self.layers {
             layer.chunks.get(group).ok_or_else(|| no_group(group))?.execute()?;
             let computed = layer.chunk_rows.slices(0, tokens * row)?;
-            for (cache, rows) in layer.caches.slices(position * row, tokens * row)?.iter().zip(&computed) {
+            for (cache, rows) in
+                self.caches(layer)?.slices(position * row, tokens * row)?.iter().zip(&computed)
+            {
                 cache.copy_from(rows)?;
             }
             self.chunk_hidden.first.whole().copy_from(&self.chunk_hidden.second.whole())?;
@@ -360,36 +372,6 @@ impl Stack {
         }
         shared.shown = Some(position);
         Ok(())
-    }
-
-    /// The first `tokens` K and V rows of every layer.
-    ///
-    /// # Errors
-    /// [`Fault::CardCall`].
-    pub fn cached_rows(&self, tokens: usize) -> Result<Vec<u8>> {
-        let bytes = tokens * self.geometry.row_bytes;
-        let mut all = Vec::with_capacity(self.layers.len() * 2 * bytes);
-        let mut part = vec![0_u8; bytes];
-        for layer in &self.layers {
-            for rows in layer.caches.slices(0, bytes)? {
-                rows.download(&mut part)?;
-                all.extend_from_slice(&part);
-            }
-        }
-        Ok(all)
-    }
-
-    /// Forgets the first `tokens` K and V rows of every layer, and spoils the logits.
-    ///
-    /// # Errors
-    /// [`Fault::CardCall`].
-    pub fn clear_rows(&self, tokens: usize) -> Result<()> {
-        for layer in &self.layers {
-            for rows in layer.caches.slices(0, tokens * self.geometry.row_bytes)? {
-                rows.fill(0)?;
-            }
-        }
-        self.post.spoil()
     }
 }
 

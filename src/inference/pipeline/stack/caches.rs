@@ -1,0 +1,115 @@
+//! The K and V caches of all layers, one set for each prefix slot.
+
+use super::super::layer::{Layer, Pair, bind_history, of_slot};
+use super::super::memory;
+use super::{Path, Stack};
+use crate::fault::{Fault, Result};
+
+impl Stack {
+    /// Makes one more prefix slot; `false` where the card has no room for it.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn add_slot(&mut self) -> Result<bool> {
+        let bytes = self.geometry.cache_bytes(self.layers.len());
+        if !memory::spares(bytes, self.device.properties()?.free_memory) {
+            return Ok(false);
+        }
+        let rows = self.geometry.cache_rows() * self.geometry.row_bytes;
+        let fresh = self.layers.iter().map(|_| Pair::zeroed(&self.device, rows, "a prefix slot"));
+        match fresh.collect::<Result<Vec<_>>>() {
+            Ok(fresh) => {
+                self.layers.iter_mut().zip(fresh).for_each(|(layer, pair)| layer.caches.push(pair));
+                Ok(true)
+            }
+            // Free, but in pieces.
+            Err(failure) if failure.fault == Fault::CardMemory => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Gives the memory of all prefix slots but the one in use back, which is the first then.
+    pub fn keep_slot(&mut self) {
+        for layer in &mut self.layers {
+            if self.slot < layer.caches.len() {
+                layer.caches.swap(0, self.slot);
+            }
+            layer.caches.truncate(1);
+        }
+        self.slot = 0;
+    }
+
+    /// Computes with the rows of another prefix slot from now on. Nothing is copied.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn switch(&mut self, slot: usize) -> Result<()> {
+        if slot == self.slot {
+            return Ok(());
+        }
+        self.slot = slot;
+        self.placed = None;
+        let Self { geometry, layers, .. } = self;
+        for layer in layers {
+            let (bindings, caches) = layer.bindings(geometry);
+            let caches = of_slot(caches, slot)?;
+            for (binding, group) in bindings {
+                bind_history(binding, geometry, group, caches)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the first `tokens` K and V rows of another prefix slot here, on the card.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn copy_rows(&self, from: usize, tokens: usize) -> Result<()> {
+        let bytes = tokens * self.geometry.row_bytes;
+        for layer in &self.layers {
+            let source = of_slot(&layer.caches, from)?.slices(0, bytes)?;
+            for (target, source) in self.caches(layer)?.slices(0, bytes)?.iter().zip(&source) {
+                match self.path {
+                    Path::Plain => target.copy_from(source)?,
+                    Path::CopySaving | Path::Overlapping => target.copy_from_async(source, &self.stream)?,
+                }
+            }
+        }
+        self.stream.synchronize()
+    }
+
+    /// The first `tokens` K and V rows of every layer.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn cached_rows(&self, tokens: usize) -> Result<Vec<u8>> {
+        let bytes = tokens * self.geometry.row_bytes;
+        let mut all = Vec::with_capacity(self.layers.len() * 2 * bytes);
+        let mut part = vec![0_u8; bytes];
+        for layer in &self.layers {
+            for rows in self.caches(layer)?.slices(0, bytes)? {
+                rows.download(&mut part)?;
+                all.extend_from_slice(&part);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Forgets the first `tokens` K and V rows of every layer, and spoils the logits.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn clear_rows(&self, tokens: usize) -> Result<()> {
+        for layer in &self.layers {
+            for rows in self.caches(layer)?.slices(0, tokens * self.geometry.row_bytes)? {
+                rows.fill(0)?;
+            }
+        }
+        self.post.spoil()
+    }
+
+    /// A layer's caches in the prefix slot in use.
+    pub(super) fn caches<'a>(&self, layer: &'a Layer) -> Result<&'a Pair> {
+        of_slot(&layer.caches, self.slot)
+    }
+}

@@ -1,0 +1,156 @@
+//! Which conversations the card keeps.
+
+use llm8850::chat::{Input, Message, Request, Role, Started};
+use llm8850::link::frame::{Command, Report};
+use serde_json::json;
+
+use crate::installed::{demo_model, runtime};
+use crate::support::{Answer, Worker, ask};
+
+const SYSTEM: &str = "You are an old coyote who lives beside the road and knows everybody who comes by. Answer \
+                      in one short sentence, and never say that you are a machine.";
+
+/// A conversation, as its client keeps it.
+struct Talk {
+    messages: Vec<Message>,
+    answers: Vec<String>,
+    topic: &'static str,
+}
+
+impl Talk {
+    fn about(topic: &'static str) -> Self {
+        Self { messages: vec![Message::text(Role::System, SYSTEM)], answers: Vec::new(), topic }
+    }
+
+    fn question(&mut self) -> Request {
+        let text = format!("Tell me one more thing about the {}.", self.topic);
+        self.messages.push(Message::text(Role::User, text));
+        Request { input: Input::Chat(self.messages.clone()), ..ask("", 12) }
+    }
+
+    fn heard(&mut self, answer: &Answer) -> Started {
+        self.messages.push(Message::text(Role::Assistant, answer.text()));
+        self.answers.push(answer.text());
+        answer.started.unwrap()
+    }
+
+    fn turn(&mut self, worker: &mut Worker, id: u64) -> Started {
+        let question = self.question();
+        let answer = worker.answer(id, &question, &[]);
+        self.heard(&answer)
+    }
+}
+
+/// A worker whose card keeps so many conversations.
+fn keeping(slots: u32, more: &str) -> Worker {
+    let config = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    let (runtime, model) = (runtime(), demo_model());
+    let text = format!(
+        "[worker]\nruntime = {runtime:?}\nprefix_slots = {slots}\n[model]\ndir = {model:?}\nname = \"first\"\n{more}"
+    );
+    std::fs::write(config.path(), text).unwrap();
+    let worker = Worker::start_as(&["--config", config.path().to_str().unwrap()]);
+    worker.wait_ready();
+    worker
+}
+
+#[test]
+fn conversations_in_turns_compute_only_what_is_new_and_answer_as_if_alone() {
+    let mut worker = keeping(3, "");
+    let mut talks = ["river", "moon", "road"].map(Talk::about);
+    let mut before = [0; 3];
+    let mut id = 0;
+    for turn in 0..4 {
+        for (talk, before) in talks.iter_mut().zip(&mut before) {
+            id += 1;
+            let Started { cached_tokens, prompt_tokens, .. } = talk.turn(&mut worker, id);
+            if turn > 0 {
+                // What was generated may be spelt in other tokens when it comes back.
+                assert!(cached_tokens >= *before, "{cached_tokens} of {prompt_tokens}, {before} before");
+            } else if id > 1 {
+                assert!(cached_tokens > 30, "the beginning they share was computed again: {cached_tokens}");
+            }
+            *before = prompt_tokens;
+        }
+        // The test of the card disturbs nobody.
+        worker.send(&Command::Test { model: None });
+        assert!(matches!(worker.report(), Report::Tested { .. }));
+    }
+    let mut alone = keeping(1, "");
+    for talk in talks {
+        let mut again = Talk::about(talk.topic);
+        for (turn, said) in talk.answers.iter().enumerate() {
+            again.turn(&mut alone, 1000 + turn as u64);
+            assert_eq!(&again.answers[turn], said, "turn {turn} about the {}", talk.topic);
+        }
+    }
+}
+
+#[test]
+fn the_prompt_behind_a_cut_is_computed_before_it_comes() {
+    let mut worker = keeping(2, "");
+    let mut talk = Talk::about("weather");
+    let (mut dropped, mut cuts) = (0, 0);
+    for id in 1..30 {
+        let mut question = talk.question();
+        question.limits.context = Some(256);
+        let answer = worker.answer(id, &question, &[]);
+        let started = talk.heard(&answer);
+        if started.dropped_messages > dropped {
+            (dropped, cuts) = (started.dropped_messages, cuts + 1);
+            // All but the new question and what the template puts around it.
+            let computed = started.prompt_tokens - started.cached_tokens;
+            assert!(computed < 40, "{computed} of {} tokens", started.prompt_tokens);
+        }
+        // Nobody asks before the card is done.
+        worker.ping_until(|activity| activity.phase == "idle");
+    }
+    assert!(cuts >= 3, "{cuts} cuts");
+}
+
+#[test]
+fn what_is_computed_ahead_keeps_no_request_waiting_and_no_stop() {
+    let mut worker = keeping(2, "");
+    let mut talk = Talk::about("weather");
+    for id in 1..20 {
+        let mut question = talk.question();
+        question.limits.context = Some(256);
+        // The next request comes before there is time for anything else.
+        worker.generate(2 * id, &ask("Hello", 1), &[]);
+        worker.generate(2 * id + 1, &question, &[]);
+        worker.generate(1000 + id, &ask("Hello", 1), &[]);
+        assert_eq!(worker.rest(2 * id).tokens.len(), 1);
+        let answer = worker.rest(2 * id + 1);
+        talk.heard(&answer);
+        assert_eq!(worker.rest(1000 + id).tokens.len(), 1);
+    }
+    worker.send(&Command::Stop);
+    assert_eq!(worker.end().0.code(), Some(0));
+}
+
+#[test]
+fn for_another_model_conversations_are_given_up_before_models() {
+    let more = format!("[[model.others]]\ndir = {:?}\nname = \"second\"\n", demo_model());
+    let mut worker = keeping(3, &more);
+    let mut talks = ["river", "moon"].map(Talk::about);
+    for (id, talk) in (1..).zip(&mut talks) {
+        talk.turn(&mut worker, id);
+    }
+    // The card's memory is short, once.
+    worker.arm("axclrtMalloc", 1, &json!({ "fail": "0x8030050c" }));
+    worker.send(&Command::Load { model: "second".into(), evict: vec!["first".into()] });
+    loop {
+        match worker.report() {
+            Report::Loading { .. } => {}
+            Report::Added(info) => break assert_eq!(info.name, "second"),
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    let [older, newer] = &mut talks;
+    let kept = newer.turn(&mut worker, 3);
+    assert!(kept.prompt_tokens - kept.cached_tokens < 40, "{kept:?}");
+    // Of the other conversation nothing but what both begin with.
+    let forgotten = older.turn(&mut worker, 4);
+    assert!(forgotten.cached_tokens < kept.cached_tokens, "{forgotten:?}");
+    assert!(forgotten.cached_tokens > 30, "{forgotten:?}");
+}
