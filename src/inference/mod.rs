@@ -19,3 +19,4 @@ mod trim;
 
 pub use generation::{Generation, Step};
 pub use prompt::{Prepared, continuation, prepare};
+pub use trim::Window;

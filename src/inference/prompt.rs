@@ -7,7 +7,7 @@ use super::grammar::{Grammar, Lead};
 use super::sampler::Settings;
 use super::stop::StopFilter;
 use super::think::ThinkFilter;
-use super::trim::{Size, cuts, remaining};
+use super::trim::{Size, Window, cuts, remaining};
 use crate::chat::{
     Delta, Done, Finish, Input, Message, Overflow, Request, Role, Sampling, Think, TokenId, Tools,
 };
@@ -33,8 +33,7 @@ pub struct Prepared {
     pub finished: Option<Done>,
 }
 
-/// Renders, tokenizes and, where it must, trims a request. `context` is the model's, in
-/// tokens; `resume` are the tokens already generated for this request.
+/// Renders, tokenizes and, where it must, trims a request. `window` is the model's; `resume` are the tokens already generated for this request.
 ///
 /// # Errors
 /// [`Fault::RequestInvalid`] for parameters out of range, [`Fault::ContextLength`] where the
@@ -44,12 +43,12 @@ pub fn prepare(
     text: &Text,
     defaults: &Sampling,
     request: &Request,
-    context: u32,
+    window: impl Into<Window>,
     resume: &[TokenId],
 ) -> Result<Prepared> {
     let settings = Settings::new(&request.sampling, defaults, text.vocabulary())?;
     let stop = StopFilter::new(&request.sampling.stop)?;
-    let room = Room::of(request, context);
+    let room = Room::of(request, window.into());
     let rendered = match &request.input {
         Input::Nothing => return Err(Failure::new(Fault::RequestInvalid, "there is nothing to answer")),
         Input::Raw(raw) => raw_prompt(text, raw, room, request.limits.overflow)?,
@@ -86,13 +85,18 @@ pub fn prepare(
 
 /// What the next prompt of this conversation certainly begins with, if its client goes on after the
 /// answer `said`. `None` where nothing is certain.
-pub fn continuation(text: &Text, request: &Request, context: u32, said: &Delta) -> Option<Vec<TokenId>> {
+pub fn continuation(
+    text: &Text,
+    request: &Request,
+    window: impl Into<Window>,
+    said: &Delta,
+) -> Option<Vec<TokenId>> {
     let Input::Chat(messages) = &request.input else { return None };
     // After a call comes the tool's result, in a form of its own.
     if !said.calls.is_empty() {
         return None;
     }
-    let chat = Chat::new(text, request, Room::of(request, context));
+    let chat = Chat::new(text, request, Room::of(request, window.into()));
     let messages = text.with_system_prompt(messages);
     // Where the conversation will be cut depends on the next question's length, too: as long as the last, probably.
     let last = messages.iter().rfind(|message| message.role == Role::User).map_or("", |m| &m.content);
@@ -120,17 +124,19 @@ struct Room {
     context: u32,
     /// What a trimmed prompt may take.
     prompt: u32,
+    /// What it may take with more than its newest turn.
+    quick: u32,
     /// The least distance between two cuts.
     step: u32,
 }
 
 impl Room {
-    /// For a request to a model with a context of so many tokens.
-    fn of(request: &Request, context: u32) -> Self {
-        let context = request.limits.context.map_or(context, |limit| limit.min(context));
+    fn of(request: &Request, window: Window) -> Self {
+        let context = request.limits.context.map_or(window.context, |limit| limit.min(window.context));
         let quarter = context / 4;
         let answer = request.limits.max_tokens.map_or(quarter, |most| most.min(quarter)).max(1);
-        Self { context, prompt: context.saturating_sub(answer), step: quarter }
+        let prompt = context.saturating_sub(answer);
+        Self { context, prompt, quick: prompt.min(window.quick), step: quarter }
     }
 
     /// The refusal of a prompt that leaves no room for an answer.
@@ -217,19 +223,20 @@ impl<'a> Chat<'a> {
         let sizes: Vec<Size> = turns.iter().map(size).collect::<Result<_>>()?;
         let fixed: Vec<Size> = system.iter().map(size).collect::<Result<_>>()?;
         let places = cuts(&sizes, room.step);
+        let newest = places.last().copied().unwrap_or(0);
         for &cut in &places {
+            let most = if cut == newest { room.prompt } else { room.quick };
             let kept = turns.get(cut..).unwrap_or_default();
             // Estimates are near; what certainly cannot fit is not rendered.
             let estimate = remaining(&fixed, 0) + remaining(&sizes, cut);
-            if estimate > u64::from(room.prompt) * 5 / 4 + 64 {
+            if estimate > u64::from(most) * 5 / 4 + 64 {
                 continue;
             }
             let rendered = self.render(&[system, kept].concat(), cut)?;
-            if length(&rendered.tokens) <= room.prompt {
+            if length(&rendered.tokens) <= most {
                 return Ok(rendered);
             }
         }
-        let newest = places.last().copied().unwrap_or(0);
         let mut kept = [system, turns.get(newest..).unwrap_or_default()].concat();
         for _ in 0..SHORTENINGS {
             let rendered = self.render(&kept, newest)?;

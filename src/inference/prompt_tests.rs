@@ -72,6 +72,24 @@ fn a_long_conversation_keeps_system_and_newest_and_most_of_the_prefix() {
 }
 
 #[test]
+fn a_conversation_is_cut_where_its_prompt_would_be_read_slowly_but_never_its_newest_turn() {
+    let window = Window { context: 2000, quick: 700 };
+    let prepared = |messages| {
+        let request = chat(messages, Limits { max_tokens: Some(10), ..Limits::default() });
+        prepare(PACKAGE.1.text(), &Sampling::default(), &request, window, &[]).unwrap()
+    };
+    let long = prepared(history(61));
+    assert!(long.dropped_messages > 0 && long.prompt.len() <= 700, "{}", long.prompt.len());
+    let one = prepared(vec![Message::text(Role::User, "x".repeat(1500))]);
+    assert_eq!((one.dropped_messages, one.prompt.len() > 1500), (0, true));
+    let mut newest = history(3);
+    newest.push(Message::text(Role::Assistant, "yes"));
+    newest.push(Message::text(Role::User, "x".repeat(1500)));
+    let newest = prepared(newest);
+    assert!(newest.dropped_messages == 4 && newest.prompt.len() > 1500, "{}", newest.dropped_messages);
+}
+
+#[test]
 fn a_single_message_that_is_too_long_keeps_its_end() {
     let mut long = "x".repeat(5000);
     long.push_str(" and what now? é");

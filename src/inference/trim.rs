@@ -4,6 +4,21 @@
 //! are and the next requests begin with the same tokens. Each lies at least a step (a quarter
 //! of the context) behind the one before: after a cut there is room for many turns.
 
+/// How many tokens a model takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Prompt and answer together.
+    pub context: u32,
+    /// Prompts up to here are read in chunks, longer ones from here on token by token: many times as slowly.
+    pub quick: u32,
+}
+
+impl From<u32> for Window {
+    fn from(context: u32) -> Self {
+        Self { context, quick: context }
+    }
+}
+
 /// What the rule needs to know of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {

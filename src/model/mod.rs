@@ -11,6 +11,7 @@ mod guide;
 mod manifest;
 mod pieces;
 mod sampling_file;
+mod speller;
 mod template;
 mod text;
 mod tokenizer_files;

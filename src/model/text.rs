@@ -8,12 +8,12 @@ use std::time::SystemTime;
 
 use llguidance::ParserFactory;
 use serde_json::Value;
-use tokenizers::Tokenizer;
 
 use super::description::Description;
 use super::directory::read_text;
 use super::guide;
 use super::pieces::Pieces;
+use super::speller::Speller;
 use super::template::{CHATML, Globals, Template};
 use super::tokenizer_files::TokenizerFiles;
 use crate::chat::{Message, Role, Think, TokenId, Tools};
@@ -28,7 +28,7 @@ const REMEMBERED_COUNTS: usize = 20_000;
 
 /// Tokenizer, template and end tokens of one model.
 pub struct Text {
-    tokenizer: Tokenizer,
+    speller: Speller,
     pieces: Arc<Pieces>,
     template: Template,
     ends: Vec<TokenId>,
@@ -95,7 +95,7 @@ impl Text {
         };
         Ok(Self {
             template: Template::new(&source, globals, SystemTime::now)?,
-            tokenizer: files.tokenizer,
+            speller: Speller::new(files.tokenizer, &TURN_ENDS),
             pieces,
             ends,
             vocabulary: description.vocabulary,
@@ -112,11 +112,7 @@ impl Text {
     /// # Errors
     /// [`Fault::Tokenizer`].
     pub fn encode(&self, text: &str, begin: bool) -> Result<Vec<TokenId>> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, begin)
-            .map_err(|e| Failure::new(Fault::Tokenizer, format!("a text of {} bytes: {e}", text.len())))?;
-        Ok(encoding.get_ids().to_vec())
+        self.speller.encode(text, begin)
     }
 
     /// How many tokens a text has.

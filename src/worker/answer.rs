@@ -29,7 +29,7 @@ pub fn answer(
     gauge.enter(Phase::Prefill);
     let began = Instant::now();
     let prepared =
-        prepare(model.text(), model.sampling_defaults(), &job.request, pipeline.context(), &job.resume)?;
+        prepare(model.text(), model.sampling_defaults(), &job.request, pipeline.window(), &job.resume)?;
     let Prepared { prompt, cue, dropped_messages, mut generation, finished } = prepared;
     let prompt_tokens = count(&prompt);
     let mut tokens = prompt;

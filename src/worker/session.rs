@@ -222,7 +222,7 @@ impl Session {
     /// What the pipeline says.
     pub fn look_ahead(&mut self, job: &Job, said: &Delta, wanted: &dyn Fn() -> bool) -> Result<()> {
         let Mounted { pipeline, model, .. } = self.models.last_mut().ok_or_else(not_loaded)?;
-        let Some(prefix) = continuation(model.text(), &job.request, pipeline.context(), said) else {
+        let Some(prefix) = continuation(model.text(), &job.request, pipeline.window(), said) else {
             return Ok(());
         };
         // A few tokens cost the next prompt no chunk more.

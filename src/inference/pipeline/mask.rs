@@ -39,11 +39,11 @@ pub fn patch(group: &Group, shown: Option<usize>, position: usize) -> Option<Pat
     }
 }
 
-/// The mask of a chunk behind `history` cached tokens: row r sees them all, and of the
-/// chunk the tokens up to itself. Rows × columns, row by row.
-pub fn chunk(group: &Group, history: usize) -> Vec<u16> {
-    let mut mask = Vec::with_capacity(group.rows * group.columns());
-    for row in 0..group.rows {
+/// The first `rows` rows of the mask of a chunk behind `history` cached tokens: row r sees them all,
+/// and of the chunk the tokens up to itself. Rows × columns, row by row.
+pub fn chunk(group: &Group, history: usize, rows: usize) -> Vec<u16> {
+    let mut mask = Vec::with_capacity(rows * group.columns());
+    for row in 0..rows {
         mask.extend((0..group.history).map(|j| if j < history { VISIBLE } else { HIDDEN }));
         mask.extend((0..group.rows).map(|c| if c <= row { VISIBLE } else { HIDDEN }));
     }
@@ -75,8 +75,8 @@ mod tests {
     #[test]
     fn a_chunk_sees_history_and_the_triangle() {
         let h = HIDDEN;
-        assert_eq!(chunk(&group(2, 0), 0), [0, h, 0, 0]);
-        assert_eq!(chunk(&group(2, 3), 2), [0, 0, h, 0, h, 0, 0, h, 0, 0]);
+        assert_eq!(chunk(&group(2, 0), 0, 2), [0, h, 0, 0]);
+        assert_eq!(chunk(&group(2, 3), 2, 2), [0, 0, h, 0, h, 0, 0, h, 0, 0]);
     }
 
     #[test]

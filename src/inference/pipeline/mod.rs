@@ -35,6 +35,7 @@ use self::self_test::Verdict;
 use self::stack::{Path, Stack};
 use crate::chat::TokenId;
 use crate::fault::{Failure, Fault, Result};
+use crate::inference::Window;
 use crate::model::Embeddings;
 
 /// Which path between host and card is used.
@@ -117,6 +118,13 @@ impl Pipeline {
         u32::try_from(self.context).unwrap_or(u32::MAX)
     }
 
+    /// How many tokens it takes, and of these quickly.
+    pub fn window(&self) -> Window {
+        let context = self.context();
+        let quick = if self.chunked { plan::reach(self.stack.geometry()) } else { self.context };
+        Window { context, quick: u32::try_from(quick).map_or(context, |quick| quick.min(context)) }
+    }
+
     /// Values of the logits.
     pub fn vocabulary(&self) -> usize {
         self.stack.vocabulary()
@@ -171,8 +179,9 @@ impl Pipeline {
     /// # Errors
     /// [`Fault::CardCall`].
     pub fn begin(&mut self, prompt: &[TokenId], purpose: Purpose) -> Result<usize> {
-        let choice = self.prefixes.choose(prompt);
-        self.prefixes.begin(choice);
+        let mut choice = self.prefixes.choose(prompt);
+        choice.reused = plan::start(self.stack.geometry(), choice.reused, prompt.len(), self.break_even());
+        self.prefixes.begin(choice, purpose);
         self.stack.switch(choice.slot)?;
         if let Some(from) = choice.from {
             self.stack.copy_rows(from, choice.reused)?;
@@ -259,9 +268,13 @@ impl Pipeline {
         self.context.saturating_sub(self.resident().len())
     }
 
+    /// From how many tokens on a chunk is the faster way, if it is one at all.
+    fn break_even(&self) -> Option<usize> {
+        self.chunked.then(|| self.costs.break_even())
+    }
+
     fn next_step(&self, pending: usize) -> Result<Step> {
-        let break_even = self.chunked.then(|| self.costs.break_even());
-        let step = plan::next(self.stack.geometry(), self.resident().len(), pending, break_even);
+        let step = plan::next(self.stack.geometry(), self.resident().len(), pending, self.break_even());
         step.filter(|_| self.room() > 0).ok_or_else(|| {
             Failure::new(Fault::ContextLength, format!("all {} tokens of the context are used", self.context))
         })

@@ -33,10 +33,32 @@ pub fn next(geometry: &Geometry, position: usize, pending: usize, break_even: Op
     if break_even.is_some_and(|least| pending >= least.max(2)) {
         let mut fitting = geometry.chunks.iter().enumerate().filter(|(_, g)| g.history >= position);
         if let Some((group, shape)) = fitting.next() {
-            return Some(Step::Chunk { group, tokens: pending.min(shape.rows) });
+            let tokens = pending.min(shape.rows);
+            // The last chunk of all begins as late as it can.
+            let deepest = deepest(geometry).saturating_sub(position);
+            let beyond = tokens < pending && tokens > deepest && deepest > 0;
+            return Some(Step::Chunk { group, tokens: if beyond { deepest } else { tokens } });
         }
     }
     geometry.decode_group(position).map(|group| Step::Token { group })
+}
+
+/// Behind how many tokens the last chunk can begin.
+fn deepest(geometry: &Geometry) -> usize {
+    geometry.chunks.last().map_or(0, |group| group.history)
+}
+
+/// Prompts up to so many tokens can be computed in chunks.
+pub fn reach(geometry: &Geometry) -> usize {
+    geometry.chunks.last().map_or(0, |group| group.history + group.rows)
+}
+
+/// From which token on a prompt of so many tokens is computed, of which `reused` need not be. Behind
+/// the last chunk's place tokens are computed one by one: a chunk is faster, though it computes some again.
+pub fn start(geometry: &Geometry, reused: usize, prompt: usize, break_even: Option<usize>) -> usize {
+    let deepest = deepest(geometry);
+    let pays = break_even.is_some_and(|least| prompt.saturating_sub(reused) >= least.max(2));
+    if pays && reused > deepest && prompt <= reach(geometry) { deepest } else { reused }
 }
 
 /// How long runs take, learnt while they are made.
@@ -95,6 +117,21 @@ mod tests {
     }
 
     #[test]
+    fn the_last_chunk_begins_as_late_as_it_can() {
+        let geometry = geometry();
+        let step = |position, pending| next(&geometry, position, pending, Some(4)).unwrap();
+        assert_eq!(step(500, 140), Step::Chunk { group: 3, tokens: 12 });
+        assert_eq!(step(512, 128), Step::Chunk { group: 3, tokens: 128 });
+        assert_eq!(step(500, 128), Step::Chunk { group: 3, tokens: 128 });
+        // What is already there behind it is computed once more, if that pays.
+        assert_eq!(start(&geometry, 560, 600, Some(20)), 512);
+        assert_eq!(start(&geometry, 590, 600, Some(20)), 590);
+        assert_eq!(start(&geometry, 500, 600, Some(20)), 500);
+        assert_eq!(start(&geometry, 600, 641, Some(20)), 600);
+        assert_eq!(start(&geometry, 560, 600, None), 560);
+    }
+
+    #[test]
     fn chunks_pay_from_where_they_are_faster() {
         let mut costs = Costs::default();
         assert_eq!(costs.break_even(), 4);
@@ -115,7 +152,7 @@ mod tests {
                 let step = next(&geometry, position, end - position, Some(least)).unwrap();
                 if let Step::Chunk { group, tokens } = step {
                     let group = geometry.chunks[group];
-                    prop_assert!(group.history >= position && tokens <= group.rows && tokens >= 2);
+                    prop_assert!(group.history >= position && tokens <= group.rows && tokens >= 1);
                 }
                 position += step.tokens();
             }

@@ -11,7 +11,7 @@ use crate::chat::TokenId;
 /// So many tokens are as soon computed as copied.
 const WORTH_COPYING: usize = 16;
 /// For so many prompts longer a conversation is kept that went on at least once: questions without a past come and go.
-const GRACE: u64 = 16;
+const GRACE: u64 = 8;
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -19,7 +19,7 @@ struct Slot {
     tokens: Vec<TokenId>,
     /// So many of them any prompt has that goes on with this conversation.
     settled: usize,
-    /// Counts prompts: the last one here. 0 for never.
+    /// Counts prompts: the last one here. 0 for none that anybody goes on with.
     used: u64,
     continued: bool,
 }
@@ -27,7 +27,7 @@ struct Slot {
 impl Slot {
     /// The slot where this is least is missed least.
     fn worth(&self) -> u64 {
-        self.used + if self.continued { GRACE } else { 0 }
+        self.used + if self.continued && self.used > 0 { GRACE } else { 0 }
     }
 }
 
@@ -126,7 +126,14 @@ impl Prefixes {
     }
 
     /// The chosen slot is the current one, with what of it stays as it is.
-    pub fn begin(&mut self, choice: Choice) {
+    pub fn begin(&mut self, choice: Choice, purpose: Purpose) {
+        // After a cut nobody comes back to what was before.
+        if let Some(slot) = self.slots.get_mut(self.current)
+            && purpose == Purpose::Ahead
+            && !choice.continues
+        {
+            slot.used = 0;
+        }
         self.current = choice.slot;
         if let Some(slot) = self.slots.get_mut(choice.slot) {
             slot.tokens.truncate(if choice.from.is_some() { 0 } else { choice.reused });
@@ -174,7 +181,7 @@ mod tests {
     /// Answers `prompt` with `answer`; how many tokens were there already, and where.
     fn turn(prefixes: &mut Prefixes, prompt: &[TokenId], answer: &[TokenId]) -> Choice {
         let choice = prefixes.choose(prompt);
-        prefixes.begin(choice);
+        prefixes.begin(choice, Purpose::Answer { cue: 5 });
         prefixes.begun(choice, prompt, Purpose::Answer { cue: 5 });
         assert_eq!(prefixes.tokens(), &prompt[..choice.reused]);
         prefixes.extend(&prompt[choice.reused..]);
@@ -237,12 +244,12 @@ mod tests {
         let mut prefixes = with(2);
         ask(&mut prefixes, 1, 1);
         ask(&mut prefixes, 1, 2);
-        for who in 2..16 {
+        for who in 2..8 {
             ask(&mut prefixes, who, 1);
         }
         assert_eq!(ask(&mut prefixes, 1, 3).reused, 150);
         // Not for ever.
-        for who in 2..30 {
+        for who in 2..20 {
             ask(&mut prefixes, who, 1);
         }
         assert_eq!(ask(&mut prefixes, 1, 4).reused, 50);
@@ -261,7 +268,7 @@ mod tests {
 
     fn ahead(prefixes: &mut Prefixes, prefix: &[TokenId]) -> Choice {
         let choice = prefixes.choose(prefix);
-        prefixes.begin(choice);
+        prefixes.begin(choice, Purpose::Ahead);
         prefixes.begun(choice, prefix, Purpose::Ahead);
         prefixes.extend(&prefix[choice.reused..]);
         choice
@@ -286,6 +293,8 @@ mod tests {
         assert_eq!(ahead(&mut prefixes, &cut).slot, 1);
         let next: Vec<TokenId> = cut.into_iter().chain(9500..9520).collect();
         assert_eq!((prefixes.choose(&next).slot, prefixes.choose(&next).reused), (1, 150));
+        // Nobody misses what was before the cut.
+        assert_eq!(ask(&mut prefixes, 2, 1).slot, 0);
     }
 
     #[test]

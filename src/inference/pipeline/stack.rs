@@ -42,7 +42,7 @@ pub struct Stack {
     /// free while the card reads the other.
     decode: Vec<[Shared; 2]>,
     /// In the order of [`Geometry::chunks`].
-    chunks: Vec<Shared>,
+    chunks: Vec<GroupBuffers>,
     stream: Stream,
     path: Path,
     /// Group and position everything but the hidden state is in place for.
@@ -90,7 +90,11 @@ impl Stack {
             chunk_hidden: Pair::zeroed(device, hidden_bytes * geometry.chunk_rows(), "hidden states")?,
             rows: Pair::zeroed(device, geometry.row_bytes, "rows of a token")?,
             decode: geometry.decode.iter().map(|g| Shared::two(device, g)).collect::<Result<_>>()?,
-            chunks: geometry.chunks.iter().map(|g| Shared::new(device, g)).collect::<Result<_>>()?,
+            chunks: geometry
+                .chunks
+                .iter()
+                .map(|g| GroupBuffers::allocate(device, g))
+                .collect::<Result<_>>()?,
             stream: Stream::create(device)?,
             path: Path::Plain,
             placed: None,
@@ -142,7 +146,7 @@ impl Stack {
                 let rows = layer.chunk_rows.slices(0, group.rows * geometry.row_bytes)?;
                 let (input, output) =
                     (self.chunk_hidden.by_parity(turn), self.chunk_hidden.by_parity(turn + 1));
-                let places = Places { group, shared: &shared.buffers, input, output, rows };
+                let places = Places { group, shared, input, output, rows };
                 Layer::bind(caches, binding, geometry, &places)?;
             }
         }
@@ -265,7 +269,7 @@ impl Stack {
             // What is left there from earlier might not be finite and would spoil the rest.
             self.chunk_hidden.first.slice(hidden.len(), padding)?.fill(0)?;
         }
-        self.show_chunk(group, &shape, position)?;
+        self.show_chunk(group, &shape, position, tokens)?;
         match self.path {
             Path::Plain => self.walk_chunk(group, position, tokens, logits),
             Path::CopySaving | Path::Overlapping => self.queue_chunk(group, position, tokens, logits),
@@ -361,17 +365,16 @@ impl Stack {
         Ok(())
     }
 
-    fn show_chunk(&mut self, group: usize, shape: &Group, position: usize) -> Result<()> {
-        let shared = self.chunks.get_mut(group).ok_or_else(|| no_group(group))?;
+    fn show_chunk(&self, group: usize, shape: &Group, position: usize, tokens: usize) -> Result<()> {
+        let buffers = self.chunks.get(group).ok_or_else(|| no_group(group))?;
         // Padding rows get indices too: they must only be valid.
         let last = self.geometry.capacity().saturating_sub(1);
         let indices: Vec<u32> = (position..position + shape.rows).map(|p| index(p.min(last))).collect();
-        shared.buffers.indices.whole().upload(&indices)?;
-        if self.path == Path::Plain || shared.shown != Some(position) {
-            shared.buffers.mask.whole().upload(&mask::chunk(shape, position))?;
-        }
-        shared.shown = Some(position);
-        Ok(())
+        buffers.indices.whole().upload(&indices)?;
+        // What padding rows see is all the same: their results are not used.
+        let rows = if self.path == Path::Plain { shape.rows } else { tokens };
+        let mask = mask::chunk(shape, position, rows);
+        buffers.mask.slice(0, size_of_val(mask.as_slice()))?.upload(&mask)
     }
 }
 
