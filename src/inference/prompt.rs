@@ -83,6 +83,9 @@ pub fn prepare(
     Ok(Prepared { prompt, cue, dropped_messages: dropped, generation, finished })
 }
 
+/// A message of more bytes takes long to tokenize: nothing is worked out ahead of it.
+const LONG_MESSAGE: usize = 32 << 10;
+
 /// What the next prompt of this conversation certainly begins with, if its client goes on after the
 /// answer `said`. `None` where nothing is certain.
 pub fn continuation(
@@ -93,7 +96,7 @@ pub fn continuation(
 ) -> Option<Vec<TokenId>> {
     let Input::Chat(messages) = &request.input else { return None };
     // After a call comes the tool's result, in a form of its own.
-    if !said.calls.is_empty() {
+    if !said.calls.is_empty() || messages.iter().any(|message| message.content.len() > LONG_MESSAGE) {
         return None;
     }
     let chat = Chat::new(text, request, Room::of(request, window.into()));

@@ -215,11 +215,13 @@ fn the_next_prompt_is_known_where_it_will_be_cut() {
 }
 
 #[test]
-fn nothing_is_known_of_what_follows_a_call_or_a_text() {
+fn nothing_is_known_of_what_follows_a_call_a_long_message_or_a_text() {
     let call = crate::chat::CallPiece { index: 0, name: Some("look".into()), arguments: "{}".into() };
     let said = Delta { calls: vec![call], ..Delta::default() };
     let text = PACKAGE.1.text();
     assert_eq!(continuation(text, &chat(history(3), Limits::default()), 1000, &said), None);
+    let long = chat(vec![Message::text(Role::User, "x".repeat(LONG_MESSAGE + 1))], Limits::default());
+    assert_eq!(continuation(text, &long, 100_000, &Delta::default()), None);
     let raw = Request::new(Input::Raw("Once".into()));
     assert_eq!(continuation(text, &raw, 1000, &Delta::default()), None);
 }

@@ -43,19 +43,22 @@ impl Speller {
     /// # Errors
     /// [`Fault::Tokenizer`].
     pub fn encode(&self, text: &str, begin: bool) -> Result<Vec<TokenId>> {
-        let mut tokens = Vec::new();
-        let mut rest = text;
-        while let Some(end) = self.marks.iter().filter_map(|m| Some(rest.find(m.as_str())? + m.len())).min() {
-            let (piece, behind) = rest.split_at(end);
-            if begin && tokens.is_empty() {
+        let ends =
+            |mark: &String| text.match_indices(mark.as_str()).map(|(at, mark)| at + mark.len()).collect();
+        let mut ends: Vec<usize> = self.marks.iter().flat_map::<Vec<usize>, _>(ends).collect();
+        ends.sort_unstable();
+        let (mut tokens, mut rest, mut spelt) = (Vec::new(), text, 0);
+        for end in ends {
+            let (piece, behind) = rest.split_at(end - spelt);
+            if begin && spelt == 0 {
                 tokens = self.spell(piece, true)?;
             } else {
                 tokens.extend_from_slice(&self.recall(piece)?);
             }
-            rest = behind;
+            (rest, spelt) = (behind, end);
         }
-        if !rest.is_empty() || tokens.is_empty() {
-            tokens.extend(self.spell(rest, begin && tokens.is_empty())?);
+        if !rest.is_empty() || spelt == 0 {
+            tokens.extend(self.spell(rest, begin && spelt == 0)?);
         }
         Ok(tokens)
     }
