@@ -87,8 +87,7 @@ fn supervisor() -> Result<UnixStream> {
         Failure::new(Fault::WorkerLink, detail)
     };
     let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().map_err(|e| wrong(&e))?);
-    socket.peer_addr().map_err(|e| wrong(&e))?;
-    Ok(socket)
+    socket.peer_addr().map_err(|e| wrong(&e)).map(|_| socket)
 }
 
 fn settings(arguments: &Arguments, config: &Config) -> Result<Settings> {
