@@ -53,7 +53,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
                 send(&reports, Report::Pong { nonce, activity: Activity::default() })?;
             }
             // There is one model only.
-            Command::Load { .. } | Command::Unload { .. } => {}
+            Command::Warm { .. } | Command::Load { .. } | Command::Unload { .. } => {}
             Command::Stop => break,
         }
     }

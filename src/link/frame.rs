@@ -14,6 +14,9 @@ pub enum Command {
     Generate { id: RequestId, request: Box<Request>, resume: Vec<TokenId> },
     /// Stop working on a request; answered by its `Done` with `Cancelled`.
     Cancel { id: RequestId },
+    /// Have on the card what answering `request` with these tokens has left there, unless something else
+    /// is to be done. Not answered.
+    Warm { request: Box<Request>, resume: Vec<TokenId> },
     /// Compute the answer to the test prompt, with this model or the one used last; answered by
     /// `Tested`.
     Test { model: Option<String> },

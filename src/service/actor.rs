@@ -18,6 +18,7 @@ use super::estimate::Estimate;
 use super::hands::Hands;
 use super::job::Job;
 use super::queue::Queue;
+use super::recent::Recent;
 use super::shelf::Shelf;
 use super::status::{Loading, Status};
 use super::{Order, Settings};
@@ -64,6 +65,8 @@ struct Post {
     spawned: Option<Duration>,
     loading: Option<Loading>,
     model: Option<ModelInfo>,
+    /// Whether it has the conversations of the one before.
+    warm: bool,
 }
 
 /// What the actor is made with.
@@ -103,6 +106,8 @@ pub(super) struct Actor<H> {
     /// The card turned out slow while it was busy.
     slow: bool,
     trial: test_prompt::Trial,
+    /// What a new worker is to have on its card.
+    recent: Recent,
     /// What the present incident last saw.
     cause: Option<Failure>,
     told: State,
@@ -130,6 +135,7 @@ impl<H: Hands> Actor<H> {
             speed: Speed::default(),
             slow: false,
             trial: test_prompt::Trial::default(),
+            recent: Recent::default(),
             cause: None,
             told: State::Booting,
             status: Status::default(),

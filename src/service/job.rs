@@ -6,6 +6,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Refused;
+use super::recent::Conversation;
 use crate::chat::{
     Delta, Done, Event, Finish, Input, KeepAlive, Priority, Request, RequestId, Started, Timings, TokenId,
     Usage,
@@ -165,6 +166,11 @@ impl Job {
         self.begun = false;
         let request = Box::new(self.request.clone());
         Command::Generate { id: self.id, request, resume: self.tokens.clone() }
+    }
+
+    /// What it leaves, once it is answered.
+    pub fn into_conversation(self) -> Conversation {
+        Conversation { request: self.request, tokens: self.tokens }
     }
 
     /// Tokens so far.

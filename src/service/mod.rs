@@ -22,6 +22,7 @@ mod hands;
 mod job;
 mod outside;
 mod queue;
+mod recent;
 mod run;
 mod shelf;
 mod status;

@@ -44,6 +44,9 @@ fn attend(session: &mut Session, gauge: &Gauge, inbox: &Inbox, reports: &Reports
                 let (model, tokens) = session.test(model.as_deref(), &|| inbox.is_wanted())?;
                 reports.send(&Report::Tested { model, tokens });
             }
+            Task::Warm { request, resume } => {
+                session.warm(&request, &resume, &|| inbox.is_wanted())?;
+            }
             Task::Load { model, evict } => add(session, &model, &evict, inbox, reports)?,
             Task::Unload { model } => {
                 gauge.enter(Phase::Unload);

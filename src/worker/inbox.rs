@@ -35,6 +35,11 @@ pub enum Task {
     Test {
         model: Option<String>,
     },
+    /// Have on the card what this answer has left there, while nothing else waits.
+    Warm {
+        request: Box<Request>,
+        resume: Vec<TokenId>,
+    },
     /// Load a model; where it does not fit, these may be unloaded, the first first.
     Load {
         model: String,
@@ -95,9 +100,9 @@ impl Inbox {
         }
     }
 
-    /// Whether a task waits, or the stop was asked for.
+    /// Whether a task waits that must be done, or the stop was asked for.
     pub fn is_wanted(&self) -> bool {
-        self.is_stopped() || !self.state().queue.is_empty()
+        self.is_stopped() || self.state().queue.iter().any(|task| !matches!(task, Task::Warm { .. }))
     }
 
     /// The job of this id is over: it can no longer be cancelled.
@@ -178,7 +183,9 @@ mod tests {
         assert!(push(&inbox, 1));
         assert!(next(&inbox).is_cancelled());
         assert!(!next(&inbox).is_cancelled());
-        assert!(!inbox.is_wanted());
+        let request = Box::new(Request::new(Input::Raw(String::new())));
+        assert!(inbox.push(Task::Warm { request, resume: Vec::new() }) && !inbox.is_wanted());
+        assert!(matches!(inbox.next(far()), Some(Task::Warm { .. })));
         assert!(inbox.push(Task::Test { model: None }) && inbox.is_wanted());
         assert!(matches!(inbox.next(far()), Some(Task::Test { .. })));
         assert!(matches!(inbox.next(Instant::now()), Some(Task::Rest)));

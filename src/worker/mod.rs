@@ -152,6 +152,7 @@ impl Io {
                     self.reports.send(&Report::Answer { id, event: Event::Failed(failure) });
                 }
             }
+            Command::Warm { request, resume } => drop(self.inbox.push(Task::Warm { request, resume })),
             Command::Test { model } => drop(self.inbox.push(Task::Test { model })),
             Command::Load { model, evict } => drop(self.inbox.push(Task::Load { model, evict })),
             Command::Unload { model } => drop(self.inbox.push(Task::Unload { model })),

@@ -8,10 +8,10 @@ use super::inbox::Job;
 use super::settings::{Package, Settings};
 use super::test_prompt;
 use crate::axcl::{Device, Gauge, Phase, Runtime};
-use crate::chat::{Delta, Event, TokenId};
+use crate::chat::{Delta, Event, Request, TokenId};
 use crate::fault::{Failure, Fault, Result};
-use crate::inference::continuation;
 use crate::inference::pipeline::{Load, Loaded, Pipeline, Purpose, load};
+use crate::inference::{Prepared, continuation, prepare};
 use crate::link::frame::{Health, ModelInfo};
 use crate::model::{Manifest, ModelDir};
 
@@ -197,11 +197,7 @@ impl Session {
         health: &mut dyn FnMut(Health),
     ) -> Result<()> {
         self.runtime.mark_begin(job.id.0);
-        let at = match &job.request.model {
-            Some(name) => self.place(name),
-            None => self.first(),
-        };
-        self.use_now(at)?;
+        self.use_now(self.place_for(&job.request))?;
         let Self { models, device, gauge, checkup, .. } = self;
         let mut between = || {
             if Instant::now() >= checkup.due {
@@ -213,6 +209,33 @@ impl Session {
         let answered = answer(pipeline, model, gauge, job, stop, send, &mut between);
         self.runtime.mark_end(job.id.0);
         answered
+    }
+
+    /// Has the card compute what the answer `said` to a request has left on a card before, until something
+    /// else is `wanted`.
+    ///
+    /// # Errors
+    /// What the pipeline says.
+    pub fn warm(&mut self, request: &Request, said: &[TokenId], wanted: &dyn Fn() -> bool) -> Result<()> {
+        let at = self.place_for(request);
+        // Its model may be gone, and whether it can be answered again is not the question.
+        if at.is_none() || wanted() {
+            return Ok(());
+        }
+        self.use_now(at)?;
+        let Mounted { pipeline, model, .. } = self.models.last_mut().ok_or_else(not_loaded)?;
+        let (text, defaults) = (model.text(), model.sampling_defaults());
+        let Ok(Prepared { mut prompt, cue, .. }) = prepare(text, defaults, request, pipeline.window(), &[])
+        else {
+            return Ok(());
+        };
+        prompt.extend_from_slice(said);
+        self.gauge.enter(Phase::Ahead);
+        let reused = pipeline.begin(&prompt, Purpose::Answer { cue: cue + said.len() })?;
+        if pipeline.advance_while(prompt.get(reused..).unwrap_or_default(), &|| !wanted())? {
+            tracing::info!(tokens = prompt.len(), "a conversation is on the card again");
+        }
+        Ok(())
     }
 
     /// Has the card compute what the next prompt of this conversation begins with, after the answer
@@ -268,6 +291,11 @@ impl Session {
 
     fn place(&self, name: &str) -> Option<usize> {
         self.loaded().position(|info| info.name == name)
+    }
+
+    /// Where the model is that a request asks for.
+    fn place_for(&self, request: &Request) -> Option<usize> {
+        request.model.as_ref().map_or_else(|| self.first(), |name| self.place(name))
     }
 
     /// Where the model is that was loaded from the start.

@@ -67,6 +67,37 @@ fn readiness_ends_with_the_engine_and_comes_back_with_it() {
 }
 
 #[test]
+fn a_conversation_is_as_quick_after_its_workers_death_as_before() {
+    run(async {
+        let mut supervisor = Supervisor::ready("").await;
+        supervisor.wait_state("ready").await;
+        let system =
+            "You are an old coyote beside the road, and you know everybody who ever came by. ".repeat(4);
+        let mut messages = vec![json!({ "role": "system", "content": system })];
+        let address = supervisor.address;
+        let mut turn = async |question: &str| {
+            messages.push(json!({ "role": "user", "content": question }));
+            let asked = json!({ "model": "demo", "messages": messages, "max_tokens": 8, "temperature": 0 });
+            let answer = body(post(address, CHAT, &asked).await).await;
+            messages.push(answer["choices"][0]["message"].clone());
+            let usage = &answer["usage"];
+            (
+                usage["prompt_tokens"].as_u64().unwrap(),
+                usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap(),
+            )
+        };
+        let (asked, cached) = turn("Who came by today?").await;
+        assert!(asked > 80 && cached == 0, "{cached} of {asked}");
+        let before = supervisor.status().await["worker_pid"].clone();
+        assert!(supervisor.kill_worker().await);
+        supervisor.wait_log("a conversation is on the card again").await;
+        assert_ne!(supervisor.status().await["worker_pid"], before);
+        let (asked, cached) = turn("And yesterday?").await;
+        assert!(asked - cached < 40, "{cached} of {asked}");
+    });
+}
+
+#[test]
 fn a_wrong_configuration_is_told_while_defaults_serve() {
     run(async {
         let supervisor = Supervisor::ready("[limits]\nqueue = \"many\"").await;

@@ -129,6 +129,37 @@ fn what_is_computed_ahead_keeps_no_request_waiting_and_no_stop() {
 }
 
 #[test]
+fn a_new_worker_is_given_the_conversations_of_the_one_before() {
+    let mut before = keeping(2, "");
+    let mut talks = ["river", "moon"].map(Talk::about);
+    let mut warm = Vec::new();
+    for (id, talk) in (1..).zip(&mut talks) {
+        let request = talk.question();
+        let answer = before.answer(id, &request, &[]);
+        talk.heard(&answer);
+        warm.push(Command::Warm { request: Box::new(request), resume: answer.ids() });
+    }
+    drop(before);
+    let mut worker = keeping(2, "");
+    for command in &warm {
+        let calls = worker.ping(0).progress;
+        worker.send(command);
+        // Asking the card how it is takes a few calls, too.
+        worker.ping_until(|activity| activity.phase == "idle" && activity.progress > calls + 20);
+    }
+    worker.send(&Command::Test { model: None });
+    assert!(matches!(worker.report(), Report::Tested { .. }));
+    for (id, talk) in (1..).zip(&mut talks) {
+        let Started { cached_tokens, prompt_tokens, .. } = talk.turn(&mut worker, id);
+        assert!(prompt_tokens - cached_tokens < 40, "{cached_tokens} of {prompt_tokens}");
+    }
+    // What anybody asks for goes first.
+    let mut other = keeping(2, "");
+    warm.iter().for_each(|command| other.send(command));
+    assert_eq!(other.answer(9, &ask("Hello", 3), &[]).tokens.len(), 3);
+}
+
+#[test]
 fn for_another_model_conversations_are_given_up_before_models() {
     let more = format!("[[model.others]]\ndir = {:?}\nname = \"second\"\n", demo_model());
     let mut worker = keeping(3, &more);

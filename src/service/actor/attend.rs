@@ -202,7 +202,12 @@ impl<H: Hands> Actor<H> {
                 info!(request = id.0, tokens, seconds = took.as_secs_f64(), failed, "answered");
                 match failed {
                     true => self.status.counters.failed += 1,
-                    false => self.answered(&run),
+                    false => {
+                        self.answered(&run);
+                        if run.seat == Seat::Card {
+                            self.recent.keep(run.job.into_conversation());
+                        }
+                    }
                 }
             }
             Ok(Progress::Deserted) => {

@@ -71,7 +71,7 @@ impl<H: Hands> Actor<H> {
         let now = self.now;
         let post = self.post(seat);
         let again = post.spawned.replace(now).is_some();
-        (post.loading, post.pulse) = (None, None);
+        (post.loading, post.pulse, post.warm) = (None, None, false);
         if again {
             self.status.counters.restarts += 1;
         }

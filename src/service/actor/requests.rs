@@ -249,6 +249,19 @@ impl<H: Hands> Actor<H> {
         false
     }
 
+    /// A worker that was just proved gets the conversations of the one before.
+    pub(super) fn warm(&mut self) {
+        let proved = self.parts.machine.serving() == Some(Seat::Card);
+        if !proved || std::mem::replace(&mut self.card.warm, true) {
+            return;
+        }
+        for command in self.recent.commands() {
+            if let Err(failure) = self.parts.hands.command(Seat::Card, command) {
+                return self.distrust(Seat::Card, failure);
+            }
+        }
+    }
+
     /// Whose turn it is.
     fn next(&mut self, seat: Seat) -> Option<Running> {
         let back = self.aside.iter().position(|run| !run.strange_to(seat));

@@ -32,7 +32,10 @@ impl<H: Hands> Actor<H> {
         let Some(right) = self.judge(model, tokens) else { return };
         match added {
             true => self.model_tested(right),
-            false => self.happen(Event::Tested(right)),
+            false => {
+                self.happen(Event::Tested(right));
+                self.warm();
+            }
         }
     }
 

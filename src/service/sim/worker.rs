@@ -131,6 +131,7 @@ impl Process {
                 let follow = now_and_then.then(|| (soon, health(symptom))).into_iter().collect();
                 (Some(Report::Pong { nonce, activity }), follow)
             }
+            Command::Warm { .. } => (None, Vec::new()),
             Command::Test { model } => (None, vec![(20 * soon, Spoke::Tested(model))]),
             Command::Load { model, evict } => {
                 assert!(

@@ -201,6 +201,7 @@ fn scripted_worker() {
                 let model = model.unwrap_or_else(|| "formula".into());
                 stage.send(Report::Tested { model, tokens: vec![1, 2, 3] });
             }
+            Command::Warm { .. } => {}
             Command::Load { model, .. } => stage.load(model),
             Command::Unload { model } => stage.send(Report::Unloaded { model }),
             Command::Ping { nonce } => stage.send(Report::Pong { nonce, activity: Activity::default() }),
