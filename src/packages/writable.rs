@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -13,6 +15,8 @@ use super::protocol::{Kind, Refusal, Result};
 use super::{MODELS, Place};
 use crate::sys::root::SysRoot;
 
+/// Who was answered may ask again before the one that answered is gone: so long that is waited for.
+const MOMENT: Duration = Duration::from_secs(3);
 const LOCK: &str = "run/llm8850-models.lock";
 /// As in etc/fstab.
 const FLAGS: MountFlags =
@@ -22,6 +26,7 @@ const FLAGS: MountFlags =
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
     Wait,
+    /// Beyond a moment.
     Refuse,
 }
 
@@ -39,11 +44,11 @@ impl Writable {
         let path = root.path(LOCK);
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(Refusal::of(&path))?;
-        let operation = match patience {
-            Patience::Wait => FlockOperation::LockExclusive,
-            Patience::Refuse => FlockOperation::NonBlockingLockExclusive,
+        let taken = match patience {
+            Patience::Wait => flock(&lock, FlockOperation::LockExclusive),
+            Patience::Refuse => within(MOMENT, || flock(&lock, FlockOperation::NonBlockingLockExclusive)),
         };
-        match flock(&lock, operation) {
+        match taken {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
                 let message = "Something else is being taken in: try again once that is done.";
@@ -60,6 +65,21 @@ impl Writable {
             Refusal::new(Kind::Failed, message)
         })?;
         Ok(Self { place: Place::new(root), directory, _lock: lock })
+    }
+}
+
+/// Tries again for so long while another has it.
+fn within(
+    limit: Duration,
+    take: impl Fn() -> std::result::Result<(), Errno>,
+) -> std::result::Result<(), Errno> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let until = Instant::now() + limit;
+    loop {
+        match take() {
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => thread::sleep(PAUSE),
+            taken => return taken,
+        }
     }
 }
 
@@ -80,4 +100,31 @@ fn remount(directory: &Path, flags: MountFlags) -> io::Result<()> {
         return Ok(());
     }
     Ok(mount_remount(directory, FLAGS | flags, c"")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_about_to_go_is_waited_for_and_who_stays_is_told() {
+        let own = tempfile::tempdir().unwrap();
+        let root = SysRoot::new(own.path());
+        for directory in ["run", "models"] {
+            std::fs::create_dir(own.path().join(directory)).unwrap();
+        }
+        let first = Writable::open(&root, Patience::Refuse).unwrap();
+        let refusal = Writable::open(&root, Patience::Refuse).map(drop).unwrap_err();
+        assert_eq!(refusal.kind, Kind::Busy);
+        // It goes when the next was turned away once.
+        let first = std::cell::RefCell::new(Some(first));
+        let lock = File::open(own.path().join(LOCK)).unwrap();
+        let taken = within(Duration::from_secs(600), || {
+            let tried = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+            assert!(tried.is_err() || first.borrow().is_none());
+            first.take();
+            tried
+        });
+        assert_eq!(taken, Ok(()));
+    }
 }

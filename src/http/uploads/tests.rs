@@ -42,23 +42,7 @@ fn image(own: &Path) -> impl FnOnce(&mut Settings) {
     }
 }
 
-/// Asks until nothing else is under way. What other tests start in this process holds root's lock for a moment.
 async fn call(
-    stage: &Stage,
-    key: &str,
-    what: (&str, &str),
-    with: &[(&str, &str)],
-    body: &[u8],
-) -> Response<Answer> {
-    loop {
-        let answer = once(stage, key, what, with, body).await;
-        if answer.status() != StatusCode::LOCKED {
-            return answer;
-        }
-    }
-}
-
-async fn once(
     stage: &Stage,
     key: &str,
     what: (&str, &str),
@@ -310,9 +294,8 @@ fn one_at_a_time_is_taken_in() {
         );
         stream.write_all(head.as_bytes()).await.unwrap();
         while file(&stage, "HEAD", &format!("{UPLOADS}/wall/config.json"), "", b"").await.1 != "1" {}
-        let refused = once(&stage, TECHNICIAN, ("POST", INSTALLS), &[], beginning("other").as_bytes()).await;
-        assert_eq!(refused.status(), 423);
-        assert_eq!(content(refused).await["error"]["code"], "install_under_way");
+        let (status, answer) = asks(&stage, ("POST", INSTALLS), &beginning("other")).await;
+        assert_eq!((status, &answer["error"]["code"]), (423, &json!("install_under_way")));
         stream.write_all(b"}").await.unwrap();
         let mut said = [0; 12];
         stream.read_exact(&mut said).await.unwrap();
