@@ -33,7 +33,8 @@ pub struct Prepared {
     pub finished: Option<Done>,
 }
 
-/// Renders, tokenizes and, where it must, trims a request. `window` is the model's; `resume` are the tokens already generated for this request.
+/// Renders, tokenizes and, where it must, trims a request. `window` is the model's; `resume` are the
+/// tokens already generated for this request.
 ///
 /// # Errors
 /// [`Fault::RequestInvalid`] for parameters out of range, [`Fault::ContextLength`] where the

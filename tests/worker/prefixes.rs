@@ -109,7 +109,7 @@ fn the_prompt_behind_a_cut_is_computed_before_it_comes() {
 }
 
 #[test]
-fn what_is_computed_ahead_keeps_no_request_waiting_and_no_stop() {
+fn requests_that_follow_at_once_and_a_stop_are_obeyed() {
     let mut worker = keeping(2, "");
     let mut talk = Talk::about("weather");
     for id in 1..20 {
@@ -153,7 +153,7 @@ fn a_new_worker_is_given_the_conversations_of_the_one_before() {
         let Started { cached_tokens, prompt_tokens, .. } = talk.turn(&mut worker, id);
         assert!(prompt_tokens - cached_tokens < 40, "{cached_tokens} of {prompt_tokens}");
     }
-    // What anybody asks for goes first.
+    // A request right behind them is answered all the same.
     let mut other = keeping(2, "");
     warm.iter().for_each(|command| other.send(command));
     assert_eq!(other.answer(9, &ask("Hello", 3), &[]).tokens.len(), 3);

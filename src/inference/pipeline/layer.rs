@@ -95,15 +95,6 @@ impl Layer {
         })
     }
 
-    /// All bindings, each with its shape group.
-    pub fn bindings<'a>(
-        &'a mut self,
-        geometry: &'a Geometry,
-    ) -> (impl Iterator<Item = (&'a mut Binding, &'a Group)>, &'a [Pair]) {
-        let decode = self.decode.iter_mut().zip(&geometry.decode);
-        (decode.chain(self.chunks.iter_mut().zip(&geometry.chunks)), &self.caches)
-    }
-
     /// Binds all tensors of one shape group, each at the start of its buffer (except the K
     /// and V rows) and with exactly the size the group demands.
     ///

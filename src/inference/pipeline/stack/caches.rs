@@ -51,9 +51,9 @@ impl Stack {
         self.placed = None;
         let Self { geometry, layers, .. } = self;
         for layer in layers {
-            let (bindings, caches) = layer.bindings(geometry);
-            let caches = of_slot(caches, slot)?;
-            for (binding, group) in bindings {
+            let caches = of_slot(&layer.caches, slot)?;
+            let decode = layer.decode.iter_mut().zip(&geometry.decode);
+            for (binding, group) in decode.chain(layer.chunks.iter_mut().zip(&geometry.chunks)) {
                 bind_history(binding, geometry, group, caches)?;
             }
         }
