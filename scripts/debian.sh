@@ -1,22 +1,59 @@
 # shellcheck shell=bash
-# Debian's packages, from this machine's own apt sources, unpacked instead of installed. Needs no root.
+# Debian's packages, from this machine's own apt sources: installed, or only unpacked, which needs no root.
 # To be sourced, with $top set to the source tree.
+
+# debian_install WHAT:PACKAGE…: installs the packages of those commands and files that are missing, and any PACKAGE named alone.
+debian_install() {
+    local pair sudo=() missing=()
+    for pair in "$@"; do
+        case $pair in
+            /*) [ -e "${pair%%:*}" ] || missing+=("${pair#*:}") ;;
+            *:*) command -v "${pair%%:*}" > /dev/null || missing+=("${pair#*:}") ;;
+            *) missing+=("$pair") ;;
+        esac
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    echo "== installing ${missing[*]}"
+    [ "$(id -u)" -eq 0 ] || sudo=(sudo)
+    if ! command -v apt-get > /dev/null; then
+        echo "${0##*/}: this is not Debian: install the equivalents of ${missing[*]} and try again" >&2
+        exit 1
+    fi
+    "${sudo[@]}" apt-get update -q
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+}
 
 debian_options=()
 
-# debian_arm64: from now on arm64's packages are known too, by package lists of our own.
+# debian_mirror: where this machine has Debian's packages from.
+debian_mirror() {
+    # shellcheck disable=SC2016 # apt's own variables
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' 'Origin: Debian' |
+        awk '$2 !~ /security|updates|backports/ {print $1; exit}'
+}
+
+# debian_arm64: from now on arm64's packages are known too, by package lists of our own; on Debian 12 also what has been
+# brought back to it from later ones: its own systemd is too old to check the image's units with.
 debian_arm64() {
-    local own=$top/build/apt
+    local own=$top/build/apt release=bookworm-backports key
     mkdir -p "$own/lists/partial" "$own/cache/archives/partial"
+    rm -rf "$own/sources"
+    mkdir -p "$own/sources"
+    cp /etc/apt/sources.list.d/*.{list,sources} "$own/sources/" 2> /dev/null || true
+    # shellcheck source=/dev/null
+    if [ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" = bookworm ] && ! apt-cache policy | grep $release > /dev/null; then
+        echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) $release main" > "$own/sources/backports.list"
+    fi
     debian_options=(
         -o APT::Architectures::="$(dpkg --print-architecture)" -o APT::Architectures::=arm64
-        -o Dir::State::lists="$own/lists" -o Dir::Cache="$own/cache" -o Acquire::Languages=none
+        -o Dir::State::lists="$own/lists" -o Dir::Cache="$own/cache" -o Dir::Etc::sourceparts="$own/sources" -o Acquire::Languages=none
     )
     # Lists of yesterday name files that may be gone.
-    if [ -z "$(find "$own/.updated" -mmin -1440 2> /dev/null)" ]; then
+    key=$(cat "$own"/sources/* | sha256sum)
+    if [ -z "$(find "$own/.updated" -mmin -1440 2> /dev/null)" ] || [ "$(cat "$own/.updated")" != "$key" ]; then
         echo "== fetching the package lists of arm64"
         apt-get "${debian_options[@]}" -q -q update
-        touch "$own/.updated"
+        echo "$key" > "$own/.updated"
     fi
 }
 

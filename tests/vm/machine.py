@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import socket
 import subprocess
@@ -116,7 +117,7 @@ class Machine(Shell):
         self.socket.connect(str(self.directory / "shell"))
         if resume:
             self.monitor.do("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
-            self.monitor.do("migrate-incoming", uri=f"file:{resume.ram}")
+            self.monitor.do("migrate-incoming", uri=f"exec:cat {shlex.quote(str(resume.ram))}")
             # A machine that was kept stands still.
             self.until_event(lambda event: event["event"] == "MIGRATION" and event["data"]["status"] == "completed")
             self.monitor.do("cont")
@@ -160,7 +161,7 @@ class Machine(Shell):
         """The machine's device tree, with what the firmware tells in it and two LEDs."""
         plain, tree = self.directory / "plain.dtb", self.directory / "tree.dtb"
         if not plain.exists():
-            run("qemu-system-aarch64", "-M", f"{MACHINE},dumpdtb={plain}", *PROCESSOR, "-display", "none")
+            run("qemu-system-aarch64", "-M", f"{MACHINE},dumpdtb={plain}", *PROCESSOR, "-nodefaults", "-display", "none")
         shutil.copy(plain, tree)
         run("fdtput", "-cp", tree, "/chosen/bootloader")
         for name, value in (("partition", self.partition), ("tryboot", int(self.tryboot)), ("build-timestamp", 1765000000)):
@@ -216,7 +217,7 @@ class Machine(Shell):
         self.socket.close()
         file = self.directory / f"{name}.ram"
         self.monitor.do("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
-        self.monitor.do("migrate", uri=f"file:{file}")
+        self.monitor.do("migrate", uri=f"exec:cat > {shlex.quote(str(file))}")
         end = self.until_event(lambda event: event["event"] == "MIGRATION" and event["data"]["status"] in ("completed", "failed"))
         assert end["data"]["status"] == "completed", self.monitor.do("query-migrate")
         self.monitor.do("quit")
