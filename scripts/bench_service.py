@@ -12,6 +12,7 @@ import tempfile
 import time
 
 PROGRAMS, DEMO, BUILD = (pathlib.Path(p).resolve() for p in sys.argv[1:4])
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
 
 
 def say(text):
@@ -109,7 +110,8 @@ class Service:
     def ask(self, prompt, tokens, **fields):
         """(prompt tokens computed, seconds to the first token, seconds per further token)"""
         messages = [{"role": "system", "content": prompt}, {"role": "user", "content": "Go on."}]
-        usage, began, times, _ = self.stream(messages, tokens, temperature=0, logit_bias=self.endless, **fields)
+        fields = {"temperature": 0, "logit_bias": self.endless, **fields}
+        usage, began, times, _ = self.stream(messages, tokens, **fields)
         computed = usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"]
         per_token = (times[-1] - times[0]) / max(1, usage["completion_tokens"] - 1)
         return computed, times[0] - began, per_token

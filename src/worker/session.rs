@@ -95,7 +95,7 @@ impl Session {
         let Settings { path, prefix_slots, verify, .. } = self.settings;
         let how = Load { path, context: package.context, prefix_slots, verify };
         let loaded = load(&self.device, &model, how, watch.stop, watch.report)?;
-        let Some(Loaded { pipeline, card_bytes, firmware }) = loaded else { return Ok(false) };
+        let Some(Loaded { pipeline, card_bytes, free_bytes, firmware }) = loaded else { return Ok(false) };
         let version = self.runtime.version();
         let info = ModelInfo {
             name: package.name.clone().unwrap_or_else(|| model.name().to_owned()),
@@ -114,13 +114,13 @@ impl Session {
         };
         tracing::info!(model = info.name, load_ms = info.load_ms, "ready");
         self.models.push(Mounted { pipeline, model, info });
-        self.grow()?;
+        self.grow(free_bytes)?;
         Ok(true)
     }
 
-    /// What memory is left keeps more conversations, first those of the model used last.
-    fn grow(&mut self) -> Result<()> {
-        self.models.iter_mut().rev().try_for_each(|mounted| mounted.pipeline.grow())
+    /// What memory is left, `free` bytes, keeps more conversations, first those of the model used last.
+    fn grow(&mut self, mut free: u64) -> Result<()> {
+        self.models.iter_mut().rev().try_for_each(|mounted| mounted.pipeline.grow(&mut free))
     }
 
     /// Gives up every model's conversations but the last one's; whether there were others.
@@ -175,7 +175,8 @@ impl Session {
     /// [`Fault::CardCall`].
     pub fn remove(&mut self, name: &str) -> Result<()> {
         self.unload(name);
-        self.grow()
+        let free = self.device.properties()?.free_memory;
+        self.grow(free)
     }
 
     fn unload(&mut self, name: &str) {

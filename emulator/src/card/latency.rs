@@ -112,7 +112,7 @@ impl Latency {
 }
 
 /// Sleeps may end this much late; the rest is spent spinning.
-const SPIN: Duration = Duration::from_micros(100);
+const SPIN: Duration = Duration::from_micros(300);
 
 /// Returns at `end`, as exactly as the machine allows.
 pub fn wait_until(end: Instant) {

@@ -41,6 +41,21 @@ fn fill(seed: u64, to: &mut [u8]) {
     }
 }
 
+/// Fills `to` with bf16 logits between 0.125 and 2 of either sign. The higher, the rarer: at the top few are
+/// alike, as in a real model.
+fn fill_logits(seed: u64, to: &mut [u8]) {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_add(GOLDEN);
+        mix(state)
+    };
+    for word in to.chunks_mut(8) {
+        let size = next() & next() & next() & 0x01ff_01ff_01ff_01ff;
+        let bits = (next() & 0x8000_8000_8000_8000) | (size + 0x3e00_3e00_3e00_3e00);
+        word.iter_mut().zip(bits.to_le_bytes()).for_each(|(to, from)| *to = from);
+    }
+}
+
 /// A decoder layer without weights.
 pub struct HollowLayer {
     spec: LayerSpec,
@@ -140,7 +155,7 @@ impl Engine for HollowPost {
             return Ok(());
         }
         let seed = hash(input);
-        fill(seed, output);
+        fill_logits(seed, output);
         // A few words stand out; nothing else is ever likely, the end of an answer included.
         for (rank, logit) in [18.0f32, 17.5, 17.0, 16.0, 15.0].into_iter().enumerate() {
             let word = mix(seed.wrapping_add(rank as u64)) % self.words;

@@ -29,6 +29,8 @@ pub struct Loaded {
     pub pipeline: Pipeline,
     /// Card memory it takes, in bytes.
     pub card_bytes: u64,
+    /// What is left there.
+    pub free_bytes: u64,
     /// The card's firmware.
     pub firmware: String,
 }
@@ -125,8 +127,7 @@ fn load_engines(
             check_geometry(&found, geometry.as_ref(), model, engine.name())?;
             if geometry.is_none() {
                 let buffers = found.buffer_bytes(files.len() - 1);
-                let rest = sizes.get(number + 1..).unwrap_or_default();
-                memory::check(model.name(), memory::peak(rest, buffers), device.properties()?.free_memory)?;
+                memory::check(model.name(), memory::peak(&sizes, buffers), free)?;
             }
             geometry = Some(found);
         }
@@ -148,12 +149,12 @@ fn load_engines(
         return Err(Failure::new(Fault::ModelInvalid, detail));
     }
     let pipeline = Pipeline::new(stack, model.embeddings()?, how)?;
-    let card_bytes = free.saturating_sub(device.properties()?.free_memory);
+    let free_bytes = device.properties()?.free_memory;
     gauge.enter(Phase::Verify);
     (watch.report)(steps.saturating_sub(1), steps, "checksums");
     watch.verified(true)?;
     (watch.report)(steps, steps, "ready");
-    Ok(Some(Loaded { pipeline, card_bytes, firmware }))
+    Ok(Some(Loaded { pipeline, card_bytes: free.saturating_sub(free_bytes), free_bytes, firmware }))
 }
 
 /// The file's own damage, where that is why the card refused it.

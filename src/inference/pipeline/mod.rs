@@ -140,13 +140,13 @@ impl Pipeline {
         self.chunked
     }
 
-    /// Makes further prefix slots, as many as there may be and the card has room for.
+    /// Makes further prefix slots, as many as there may be and the card's `free` bytes have room for.
     ///
     /// # Errors
     /// [`Fault::CardCall`].
-    pub fn grow(&mut self) -> Result<()> {
+    pub fn grow(&mut self, free: &mut u64) -> Result<()> {
         let before = self.prefixes.len();
-        while self.prefixes.len() < self.most_slots && self.stack.add_slot()? {
+        while self.prefixes.len() < self.most_slots && self.stack.add_slot(free)? {
             self.prefixes.add();
         }
         if self.prefixes.len() > before {
@@ -347,10 +347,11 @@ impl Pipeline {
 
 /// The magnitude, as bits, that no real head's logits reach: bf16 65536. What is not finite is
 /// beyond it, too.
-const LIMIT: u16 = 0x4780;
+const LIMIT: i16 = 0x4780;
 
-fn magnitude(logit: bf16) -> u16 {
-    logit.to_bits() & 0x7fff
+/// Its bits without the sign. Signed: every processor has an instruction for the larger of several signed ones.
+fn magnitude(logit: bf16) -> i16 {
+    (logit.to_bits() & 0x7fff).cast_signed()
 }
 
 fn is_possible(logit: bf16) -> bool {

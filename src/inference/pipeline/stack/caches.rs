@@ -6,13 +6,13 @@ use super::{Path, Stack};
 use crate::fault::{Fault, Result};
 
 impl Stack {
-    /// Makes one more prefix slot; `false` where the card has no room for it.
+    /// Makes one more prefix slot of the card's `free` bytes; `false` where it has no room for it.
     ///
     /// # Errors
     /// [`Fault::CardCall`].
-    pub fn add_slot(&mut self) -> Result<bool> {
+    pub fn add_slot(&mut self, free: &mut u64) -> Result<bool> {
         let bytes = self.geometry.cache_bytes(self.layers.len());
-        if !memory::spares(bytes, self.device.properties()?.free_memory) {
+        if !memory::spares(bytes, *free) {
             return Ok(false);
         }
         let rows = self.geometry.cache_rows() * self.geometry.row_bytes;
@@ -20,6 +20,7 @@ impl Stack {
         match fresh.collect::<Result<Vec<_>>>() {
             Ok(fresh) => {
                 self.layers.iter_mut().zip(fresh).for_each(|(layer, pair)| layer.caches.push(pair));
+                *free = free.saturating_sub(bytes);
                 Ok(true)
             }
             // Free, but in pieces.
