@@ -142,6 +142,17 @@ class Service:
             raise SystemExit(f"no answer: {reply.status}\n{self.log.read_text()}")
         return usage, began, times, said
 
+    def recover(self):
+        """Seconds from the worker's end until another one answers."""
+        worker = int(self.children()[0])
+        began = time.monotonic()
+        os.kill(worker, signal.SIGKILL)
+        while self.children() == [str(worker)] or self.get("/readyz") != 200:
+            if time.monotonic() - began > 300:
+                raise SystemExit(f"no other worker comes:\n{self.log.read_text()}")
+            time.sleep(0.02)
+        return time.monotonic() - began
+
     # The end-of-turn tokens, banned so that every answer has its full length.
     endless = {}
 
@@ -150,8 +161,10 @@ class Service:
 
     def processor_s(self):
         """Processor time of supervisor and worker so far."""
-        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return processor_s(self.process.pid, {}) + sum(processor_s(pid, self.trace()) for pid in children.split())
+        return processor_s(self.process.pid, {}) + sum(processor_s(pid, self.trace()) for pid in self.children())
+
+    def children(self):
+        return pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)

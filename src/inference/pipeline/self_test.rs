@@ -24,10 +24,13 @@ pub struct Verdict {
     pub chunked: bool,
 }
 
-/// Tokens per run: two chunks, the second with history. All of it is waited for at every start.
-const CHUNKS: [usize; 2] = [2, 2];
-/// As [`CHUNKS`], one by one.
-const SINGLES: [usize; 4] = [1; 4];
+/// Tokens of a run. Three use both of the buffers that take turns, and the first of them again; every start
+/// waits for them.
+const TOKENS: usize = 3;
+/// The same in two chunks, the second with history.
+const CHUNKS: [usize; 2] = [2, 1];
+/// The same one by one.
+const SINGLES: [usize; 0] = [];
 
 /// Tests the stack, leaving it on the path allowed and its caches empty. Learns `costs`.
 ///
@@ -41,7 +44,7 @@ pub fn run(stack: &mut Stack, embeddings: &Embeddings, mode: PathMode, costs: &m
         return Err(Failure::new(Fault::SelfTest, "the copy-saving path differs from the plain one"));
     }
     stack.bind(verdict.path)?;
-    stack.clear_rows(SINGLES.len())?;
+    stack.clear_rows(TOKENS)?;
     Ok(verdict)
 }
 
@@ -92,8 +95,8 @@ impl Trial<'_> {
 
     /// Whether this way gives the reference's outcome. A card that refuses a shortcut has
     /// failed the test, no more; if it is dead the plain path will say so.
-    fn agrees(&mut self, path: Path, runs: &[usize], reference: &Outcome) -> Result<bool> {
-        match self.run(path, runs) {
+    fn agrees(&mut self, path: Path, chunks: &[usize], reference: &Outcome) -> Result<bool> {
+        match self.run(path, chunks) {
             Ok(outcome) => Ok(outcome == *reference),
             Err(failure) if failure.fault == Fault::CardCall => {
                 tracing::warn!(%failure, ?path, "self-test refused");
@@ -103,23 +106,23 @@ impl Trial<'_> {
         }
     }
 
-    fn run(&mut self, path: Path, runs: &[usize]) -> Result<Outcome> {
-        let tokens: usize = runs.iter().sum();
+    /// Computes the test's tokens, the first of them in these chunks.
+    fn run(&mut self, path: Path, chunks: &[usize]) -> Result<Outcome> {
         let mut logits = vec![bf16::NAN; self.stack.vocabulary()];
         self.stack.bind(path)?;
-        self.stack.clear_rows(tokens)?;
+        self.stack.clear_rows(TOKENS)?;
         let mut position = 0;
-        for &count in runs {
-            let group = self.stack.geometry().chunks.iter().position(|g| count > 1 && g.history >= position);
+        let mut chunks = chunks.iter();
+        while position < TOKENS {
             // Where no group looks back this far, single tokens prove what chunks there are.
-            let step = if group.is_some() { count } else { 1 };
-            for _ in 0..count / step {
-                let wanted = (position + step == tokens).then_some(logits.as_mut_slice());
-                self.step(group, position, step, wanted)?;
-                position += step;
-            }
+            let group = self.stack.geometry().chunks.iter().position(|g| g.history >= position);
+            let group = chunks.next().zip(group);
+            let (count, group) = group.map_or((1, None), |(&count, group)| (count, Some(group)));
+            let wanted = (position + count == TOKENS).then_some(logits.as_mut_slice());
+            self.step(group, position, count, wanted)?;
+            position += count;
         }
-        Ok(Outcome { rows: self.stack.cached_rows(tokens)?, logits })
+        Ok(Outcome { rows: self.stack.cached_rows(TOKENS)?, logits })
     }
 
     /// Computes the `count` tokens from `position` on by that chunk group, or the one token.
