@@ -16,7 +16,7 @@ use std::time::Instant;
 use half::bf16;
 use llm8850::axcl::{Binding, Device, DeviceMemory, Engine, Gauge, Region, Runtime};
 use llm8850::fault::{Failure, Fault, Result};
-use llm8850::model::{Embeddings, ModelDir};
+use llm8850::model::{Embeddings, ModelFiles};
 
 const HIDDEN: u16 = 0xc780;
 
@@ -25,7 +25,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     let [runtime, directory] = arguments.as_slice() else {
         return Err("usage: vendor_pattern RUNTIME MODEL_DIR".into());
     };
-    let model = ModelDir::open(directory, None)?;
+    let model = ModelFiles::open(directory, None)?;
     let embeddings = model.embeddings()?;
     let (card, shape) = Card::open(runtime.clone(), model)?;
     let mut host = Host { card, shape, embeddings, requests: 0, position: 0, recent: Vec::new() };
@@ -152,7 +152,7 @@ impl Shape {
 }
 
 impl Model {
-    fn load(runtime: &Path, model: &ModelDir) -> Result<(Self, Shape)> {
+    fn load(runtime: &Path, model: &ModelFiles) -> Result<(Self, Shape)> {
         let runtime = Runtime::open(runtime, None, Arc::new(Gauge::default()))?;
         let device = Device::open(&runtime, 0)?;
         let engine = Engine::load(&device, &model.post_file())?;
@@ -199,7 +199,7 @@ struct Card {
 }
 
 impl Card {
-    fn open(runtime: PathBuf, model: ModelDir) -> Result<(Self, Shape)> {
+    fn open(runtime: PathBuf, model: ModelFiles) -> Result<(Self, Shape)> {
         let (work, queue) = mpsc::channel::<Work>();
         let (loaded, shape) = mpsc::channel();
         std::thread::spawn(move || match Model::load(&runtime, &model) {

@@ -77,7 +77,7 @@ fn the_references_tokens_give_the_references_text() {
         let mut finish = None;
         for &wanted in &case.token_ids {
             // One token far above all others, as if the model had no doubt.
-            let mut logits = vec![bf16::ZERO; model.vocabulary()];
+            let mut logits = vec![bf16::ZERO; model.files().vocabulary()];
             logits[wanted as usize] = bf16::from_f32(30.0);
             match ready.generation.next(&logits).unwrap() {
                 Step::Token(token) => {
@@ -165,7 +165,7 @@ fn vendor_text(tokenizer: &serde_json::Value, kind: u32) -> String {
 #[test]
 fn the_vendors_vocabulary_text_gives_the_same_tokens() {
     let model = demo_model();
-    let read = |name: &str| std::fs::read_to_string(model.path().join(name)).unwrap();
+    let read = |name: &str| std::fs::read_to_string(model.files().path().join(name)).unwrap();
     let tokenizer: serde_json::Value = serde_json::from_str(&read("tokenizer.json")).unwrap();
     for kind in [1, 3] {
         let dir = tempfile::tempdir().unwrap();
@@ -174,8 +174,8 @@ fn the_vendors_vocabulary_text_gives_the_same_tokens() {
         config["url_tokenizer_model"] = "smollm2_tokenizer.txt".into();
         std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
         std::fs::write(dir.path().join("smollm2_tokenizer.txt"), vendor_text(&tokenizer, kind)).unwrap();
-        let files = (0..model.layers()).map(|i| model.layer_file(i));
-        for file in files.chain([model.post_file(), model.embeddings_file()]) {
+        let files = (0..model.files().layers()).map(|i| model.files().layer_file(i));
+        for file in files.chain([model.files().post_file(), model.files().embeddings_file()]) {
             std::os::unix::fs::symlink(&file, dir.path().join(file.file_name().unwrap())).unwrap();
         }
         let vendor = ModelDir::open(dir.path(), None).unwrap();
@@ -199,12 +199,12 @@ fn the_vendors_vocabulary_text_gives_the_same_tokens() {
 #[test]
 fn the_demo_models_manifest_lists_and_matches_its_files() {
     let model = demo_model();
-    let manifest = model.manifest().expect("axmodel-pack writes a manifest");
-    let post = model.post_file();
+    let manifest = model.files().manifest().expect("axmodel-pack writes a manifest");
+    let post = model.files().post_file();
     let post = post.file_name().and_then(|name| name.to_str()).unwrap();
     assert!(manifest.files().any(|name| name == post));
     for name in manifest.files() {
-        manifest.check(model.path(), name).unwrap();
+        manifest.check(model.files().path(), name).unwrap();
     }
-    assert_eq!(model.embeddings().unwrap().row(49_151).unwrap().len(), 2 * model.hidden());
+    assert_eq!(model.files().embeddings().unwrap().row(49_151).unwrap().len(), 2 * model.files().hidden());
 }

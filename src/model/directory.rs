@@ -17,20 +17,52 @@ const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// A model directory whose files are all there. Their contents are verified by
 /// [`Manifest::check`] while they are loaded.
-pub struct ModelDir {
+pub struct ModelFiles {
     path: PathBuf,
+    config: Option<String>,
     description: Description,
-    text: Text,
     sampling: Sampling,
     manifest: Option<Manifest>,
+}
+
+/// The same with its text side.
+pub struct ModelDir {
+    files: ModelFiles,
+    text: Text,
 }
 
 impl ModelDir {
     /// Opens `path`. `descriptor` completes or overrules its `config.json`.
     ///
     /// # Errors
-    /// [`Fault::ModelMissing`] and [`Fault::ModelInvalid`] naming the file or key,
-    /// [`Fault::Tokenizer`] and [`Fault::Template`] for the text side.
+    /// As [`ModelFiles::open`] and [`ModelFiles::text`].
+    pub fn open(path: &Path, descriptor: Option<&Descriptor>) -> Result<Self> {
+        let files = ModelFiles::open(path, descriptor)?;
+        let text = files.text()?;
+        Ok(Self::new(files, text))
+    }
+
+    /// Of files and what [`ModelFiles::text`] gave.
+    pub fn new(files: ModelFiles, text: Text) -> Self {
+        Self { files, text }
+    }
+
+    /// What it consists of.
+    pub fn files(&self) -> &ModelFiles {
+        &self.files
+    }
+
+    /// Tokenizer and chat template.
+    pub fn text(&self) -> &Text {
+        &self.text
+    }
+}
+
+impl ModelFiles {
+    /// Opens `path`. `descriptor` completes or overrules its `config.json`.
+    ///
+    /// # Errors
+    /// [`Fault::ModelMissing`] and [`Fault::ModelInvalid`] naming the file or key.
     pub fn open(path: &Path, descriptor: Option<&Descriptor>) -> Result<Self> {
         if !path.is_dir() {
             return Err(Failure::new(Fault::ModelMissing, format!("{} is not a directory", path.display())));
@@ -47,15 +79,22 @@ impl ModelDir {
         }
         let description = Description::new(config.as_deref(), descriptor)?;
         let manifest = Manifest::open(path)?;
-        let text = Text::open(path, &description, config.as_deref())?;
         let sampling = sampling_file::read(&path.join(&description.post_config))?;
-        let dir = Self { path: path.to_owned(), description, text, sampling, manifest };
-        for layer in 0..dir.layers() {
-            check_binary(&dir.layer_file(layer))?;
+        let files = Self { path: path.to_owned(), config, description, sampling, manifest };
+        for layer in 0..files.layers() {
+            check_binary(&files.layer_file(layer))?;
         }
-        check_binary(&dir.post_file())?;
-        check_binary(&dir.embeddings_file())?;
-        Ok(dir)
+        check_binary(&files.post_file())?;
+        check_binary(&files.embeddings_file())?;
+        Ok(files)
+    }
+
+    /// Reads tokenizer and chat template; a large vocabulary takes a while.
+    ///
+    /// # Errors
+    /// As [`Text::open`].
+    pub fn text(&self) -> Result<Text> {
+        Text::open(&self.path, &self.description, self.config.as_deref())
     }
 
     /// The directory itself.
@@ -104,11 +143,6 @@ impl ModelDir {
     /// As [`Embeddings::open`].
     pub fn embeddings(&self) -> Result<Embeddings> {
         Embeddings::open(&self.embeddings_file(), self.vocabulary(), self.hidden())
-    }
-
-    /// Tokenizer and chat template.
-    pub fn text(&self) -> &Text {
-        &self.text
     }
 
     /// What the package's `post_config.json` sets.
@@ -182,11 +216,12 @@ mod tests {
     fn a_package_is_opened() {
         let dir = tempfile::tempdir().unwrap();
         let model = fixture::package(dir.path(), None);
-        assert_eq!((model.name(), model.layers(), model.hidden()), ("tiny", 1, 2));
-        assert!(model.layer_file(0).ends_with("tiny_l0.axmodel"));
+        let files = model.files();
+        assert_eq!((files.name(), files.layers(), files.hidden()), ("tiny", 1, 2));
+        assert!(files.layer_file(0).ends_with("tiny_l0.axmodel"));
         assert_eq!(model.text().ends(), [fixture::END]);
-        assert_eq!(model.embeddings().unwrap().row(319).unwrap().len(), 4);
-        assert!(model.manifest().is_none() && model.text().thinks());
+        assert_eq!(files.embeddings().unwrap().row(319).unwrap().len(), 4);
+        assert!(files.manifest().is_none() && model.text().thinks());
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod tools;
 mod vendor_vocabulary;
 
 pub use description::Descriptor;
-pub use directory::ModelDir;
+pub use directory::{ModelDir, ModelFiles};
 pub use embeddings::Embeddings;
 pub use manifest::{MANIFEST_FILE, Manifest, is_sha256};
 pub use pieces::Pieces;

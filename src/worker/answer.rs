@@ -28,8 +28,13 @@ pub fn answer(
 ) -> Result<()> {
     gauge.enter(Phase::Prefill);
     let began = Instant::now();
-    let prepared =
-        prepare(model.text(), model.sampling_defaults(), &job.request, pipeline.window(), &job.resume)?;
+    let prepared = prepare(
+        model.text(),
+        model.files().sampling_defaults(),
+        &job.request,
+        pipeline.window(),
+        &job.resume,
+    )?;
     let Prepared { prompt, cue, dropped_messages, mut generation, finished } = prepared;
     let prompt_tokens = count(&prompt);
     let mut tokens = prompt;

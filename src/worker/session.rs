@@ -13,7 +13,7 @@ use crate::fault::{Failure, Fault, Result};
 use crate::inference::pipeline::{Load, Loaded, Pipeline, Purpose, load};
 use crate::inference::{Prepared, continuation, prepare};
 use crate::link::frame::{Health, ModelInfo};
-use crate::model::{Manifest, ModelDir};
+use crate::model::{Manifest, ModelDir, ModelFiles};
 
 /// So many tokens of the next prompt are computed ahead.
 const WORTH_AHEAD: usize = 16;
@@ -69,10 +69,10 @@ impl Session {
     /// Opens model, runtime and card, and loads; `None` if the watch said stop meanwhile.
     ///
     /// # Errors
-    /// What [`ModelDir::open`], [`Runtime::open`], [`Device::open`] and [`load`] say.
+    /// What [`ModelFiles::open`], [`Runtime::open`], [`Device::open`] and [`load`] say.
     pub fn open(settings: &Settings, gauge: &Arc<Gauge>, watch: &mut Watch<'_>) -> Result<Option<Self>> {
         let began = Instant::now();
-        let first = ModelDir::open(&settings.model.dir, settings.model.descriptor.as_ref())?;
+        let first = ModelFiles::open(&settings.model.dir, settings.model.descriptor.as_ref())?;
         let json = settings.runtime_config.as_deref();
         let runtime = Runtime::open(&settings.runtime, json, Arc::clone(gauge))?;
         let device = Device::open(&runtime, settings.device)?;
@@ -84,28 +84,31 @@ impl Session {
         Ok(session.mount(&package, first, began, watch)?.then_some(session))
     }
 
-    /// Loads `model`; false if the watch said stop meanwhile.
+    /// Loads a model; false if the watch said stop meanwhile.
     fn mount(
         &mut self,
         package: &Package,
-        model: ModelDir,
+        files: ModelFiles,
         began: Instant,
         watch: &mut Watch<'_>,
     ) -> Result<bool> {
         let Settings { path, prefix_slots, verify, .. } = self.settings;
         let how = Load { path, context: package.context, prefix_slots, verify };
-        let loaded = load(&self.device, &model, how, watch.stop, watch.report)?;
-        let Some(Loaded { pipeline, card_bytes, free_bytes, firmware }) = loaded else { return Ok(false) };
+        let loaded = load(&self.device, &files, how, watch.stop, watch.report)?;
+        let Some(Loaded { pipeline, text, card_bytes, free_bytes, firmware }) = loaded else {
+            return Ok(false);
+        };
+        let model = ModelDir::new(files, text);
         let version = self.runtime.version();
         let info = ModelInfo {
-            name: package.name.clone().unwrap_or_else(|| model.name().to_owned()),
+            name: package.name.clone().unwrap_or_else(|| model.files().name().to_owned()),
             context: pipeline.context(),
             vocabulary: u32::try_from(model.text().vocabulary()).unwrap_or(u32::MAX),
-            layers: model.layers(),
+            layers: model.files().layers(),
             thinks: model.text().thinks(),
             copy_saving: pipeline.copy_saving(),
             chunked: pipeline.chunked(),
-            fingerprint: fingerprint(&model, &version, &pipeline),
+            fingerprint: fingerprint(model.files(), &version, &pipeline),
             runtime: version,
             firmware,
             device: self.runtime.chip(),
@@ -150,8 +153,8 @@ impl Session {
             let mut evict = evict.iter();
             let began = Instant::now();
             loop {
-                let model = ModelDir::open(&package.dir, package.descriptor.as_ref())?;
-                match self.mount(&package, model, began, watch) {
+                let files = ModelFiles::open(&package.dir, package.descriptor.as_ref())?;
+                match self.mount(&package, files, began, watch) {
                     Ok(true) => break,
                     Ok(false) => return Ok(None),
                     Err(failure) if failure.fault == Fault::CardMemory && self.shrink() => {
@@ -225,7 +228,7 @@ impl Session {
         }
         self.use_now(at)?;
         let Mounted { pipeline, model, .. } = self.models.last_mut().ok_or_else(not_loaded)?;
-        let (text, defaults) = (model.text(), model.sampling_defaults());
+        let (text, defaults) = (model.text(), model.files().sampling_defaults());
         let Ok(Prepared { mut prompt, cue, .. }) = prepare(text, defaults, request, pipeline.window(), &[])
         else {
             return Ok(());
@@ -318,7 +321,7 @@ fn not_loaded() -> Failure {
 }
 
 /// What the card's answers depend on.
-fn fingerprint(model: &ModelDir, runtime: &str, pipeline: &Pipeline) -> String {
+fn fingerprint(model: &ModelFiles, runtime: &str, pipeline: &Pipeline) -> String {
     let files = model.manifest().map_or(0, Manifest::checksum);
     let how = if pipeline.copy_saving() { "saving" } else { "plain" };
     format!("{} {files:08x} {runtime} {how} {}", model.name(), env!("CARGO_PKG_VERSION"))

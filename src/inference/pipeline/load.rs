@@ -1,4 +1,4 @@
-//! From a model directory to a pipeline: engines onto the card, files verified meanwhile.
+//! From a model directory to a pipeline: engines onto the card; meanwhile files are verified and the text side is read.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::stack::Stack;
 use super::{PathMode, Pipeline, memory};
 use crate::axcl::{Device, Engine, Phase, Properties, version};
 use crate::fault::{Failure, Fault, Result};
-use crate::model::{Manifest, ModelDir};
+use crate::model::{Manifest, ModelFiles, Text};
 
 /// How a model is loaded.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,7 @@ pub struct Load {
 /// A loaded model.
 pub struct Loaded {
     pub pipeline: Pipeline,
+    pub text: Text,
     /// Card memory it takes, in bytes.
     pub card_bytes: u64,
     /// What is left there.
@@ -39,21 +40,22 @@ pub struct Loaded {
 /// Between two engines `stop` is asked whether to give up: then there is no pipeline.
 ///
 /// # Errors
-/// [`Fault::CardMemory`] if it does not fit, [`Fault::ModelChecksum`] naming a damaged file,
+/// As [`ModelFiles::text`]; [`Fault::CardMemory`] if it does not fit, [`Fault::ModelChecksum`] naming a damaged file,
 /// [`Fault::ModelInvalid`] and [`Fault::ModelEngine`] for engines that cannot be used,
 /// [`Fault::Versions`] for a library and a firmware of two releases, [`Fault::CardCall`] otherwise.
 pub fn load(
     device: &Device,
-    model: &ModelDir,
+    model: &ModelFiles,
     how: Load,
     stop: &dyn Fn() -> bool,
     report: &mut dyn FnMut(u32, u32, &str),
 ) -> Result<Option<Loaded>> {
     let give_up = AtomicBool::new(false);
     thread::scope(|scope| {
+        let text = Beside::new(scope.spawn(|| model.text()));
         let manifest = model.manifest().filter(|_| how.verify);
-        let verifier = manifest.map(|m| scope.spawn(|| verify(m, model.path(), &give_up)));
-        let loaded = load_engines(device, model, how, &mut Watch { stop, report, verifier });
+        let verifier = manifest.map(|m| Beside::new(scope.spawn(|| verify(m, model.path(), &give_up))));
+        let loaded = load_engines(device, model, how, Watch { stop, report, text, verifier });
         give_up.store(true, Ordering::Release);
         loaded
     })
@@ -63,18 +65,42 @@ pub fn load(
 struct Watch<'a, 'scope> {
     stop: &'a dyn Fn() -> bool,
     report: &'a mut dyn FnMut(u32, u32, &str),
-    verifier: Option<ScopedJoinHandle<'scope, Result<()>>>,
+    text: Beside<'scope, Text>,
+    verifier: Option<Beside<'scope, ()>>,
 }
 
 impl Watch<'_, '_> {
-    /// The verifier's verdict if it is there already, or if it must be.
-    fn verified(&mut self, wait: bool) -> Result<()> {
-        match self.verifier.take_if(|v| wait || v.is_finished()) {
-            None => Ok(()),
-            Some(verifier) => verifier
-                .join()
-                .unwrap_or_else(|_| Err(Failure::new(Fault::Internal, "the verifying thread panicked"))),
+    /// Gives up where other threads found why.
+    fn check(&mut self) -> Result<()> {
+        self.text.look(false)?;
+        self.verifier.as_mut().map_or(Ok(()), |verifier| verifier.look(false))
+    }
+}
+
+/// What another thread does beside the load.
+struct Beside<'scope, T> {
+    thread: Option<ScopedJoinHandle<'scope, Result<T>>>,
+    done: Option<T>,
+}
+
+impl<'scope, T> Beside<'scope, T> {
+    fn new(thread: ScopedJoinHandle<'scope, Result<T>>) -> Self {
+        Self { thread: Some(thread), done: None }
+    }
+
+    /// Takes the result over if it is there already, or if it must be.
+    fn look(&mut self, wait: bool) -> Result<()> {
+        if let Some(thread) = self.thread.take_if(|thread| wait || thread.is_finished()) {
+            let panicked = |_| Err(Failure::new(Fault::Internal, "a thread beside the load panicked"));
+            self.done = Some(thread.join().unwrap_or_else(panicked)?);
         }
+        Ok(())
+    }
+
+    /// The result, once it is there.
+    fn wait(mut self) -> Result<T> {
+        self.look(true)?;
+        self.done.ok_or_else(|| Failure::new(Fault::Internal, "a thread beside the load left no result"))
     }
 }
 
@@ -91,9 +117,9 @@ fn verify(manifest: &Manifest, directory: &Path, give_up: &AtomicBool) -> Result
 
 fn load_engines(
     device: &Device,
-    model: &ModelDir,
+    model: &ModelFiles,
     how: Load,
-    watch: &mut Watch<'_, '_>,
+    mut watch: Watch<'_, '_>,
 ) -> Result<Option<Loaded>> {
     let gauge = device.runtime().gauge();
     gauge.enter(Phase::Load);
@@ -110,7 +136,7 @@ fn load_engines(
     let mut engines: Vec<Engine> = Vec::with_capacity(files.len());
     let mut geometry: Option<Geometry> = None;
     for (number, file) in files.iter().enumerate() {
-        watch.verified(false)?;
+        watch.check()?;
         if (watch.stop)() {
             return Ok(None);
         }
@@ -152,18 +178,19 @@ fn load_engines(
     let free_bytes = device.properties()?.free_memory;
     gauge.enter(Phase::Verify);
     (watch.report)(steps.saturating_sub(1), steps, "checksums");
-    watch.verified(true)?;
+    let text = watch.text.wait()?;
+    watch.verifier.map_or(Ok(()), Beside::wait)?;
     (watch.report)(steps, steps, "ready");
-    Ok(Some(Loaded { pipeline, card_bytes: free.saturating_sub(free_bytes), free_bytes, firmware }))
+    Ok(Some(Loaded { pipeline, text, card_bytes: free.saturating_sub(free_bytes), free_bytes, firmware }))
 }
 
 /// The file's own damage, where that is why the card refused it.
-fn damaged(model: &ModelDir, how: Load, file: &Path) -> Option<Failure> {
+fn damaged(model: &ModelFiles, how: Load, file: &Path) -> Option<Failure> {
     let manifest = model.manifest().filter(|_| how.verify)?;
     manifest.check(model.path(), &file_name(file)).err()
 }
 
-fn check_geometry(found: &Geometry, first: Option<&Geometry>, model: &ModelDir, name: &str) -> Result<()> {
+fn check_geometry(found: &Geometry, first: Option<&Geometry>, model: &ModelFiles, name: &str) -> Result<()> {
     let invalid = |detail: String| Err(Failure::new(Fault::ModelInvalid, detail));
     if found.hidden_bytes != model.hidden() * size_of::<half::bf16>() {
         return invalid(format!(
