@@ -1,6 +1,6 @@
 """make powercut N=: powercut.py STOCK MODEL N. Cuts the power N times, each kind of activity in turn, and starts what every cut left.
 
-SEED= chooses other moments. Prints a line for each cut, then a table, and `N passed, N failed`.
+SEED= chooses other moments. FIRST=, a multiple of 40, leaves out the cuts before: a run that was ended is gone on with. Prints a line for each cut, then a table, and `N passed, N failed`.
 """
 
 import collections
@@ -38,15 +38,18 @@ def one(bench, record, kind, number, seed):
 
 
 def main():
-    stock, count, seed = pathlib.Path(sys.argv[1]), int(sys.argv[3]), os.environ.get("SEED", "1")
+    stock, count = pathlib.Path(sys.argv[1]), int(sys.argv[3])
+    seed, begin = os.environ.get("SEED", "1"), int(os.environ.get("FIRST", "0"))
     bench = Bench(stock, sys.argv[2], stock / "powercut")
     shutil.rmtree(bench.work, ignore_errors=True)
     began = time.monotonic()
     print(f"the machine is up: {faults.boot(bench)}", flush=True)
     kinds, results = list(power.ACTIVITIES), []
+    block = EACH * len(kinds)
+    assert begin % block == 0, f"FIRST is no multiple of {block}"
     with concurrent.futures.ThreadPoolExecutor(int(os.environ.get("LANES", "2"))) as lanes:
-        for first in range(0, count, EACH * len(kinds)):
-            share = [range(first + kind, min(first + EACH * len(kinds), count), len(kinds)) for kind in range(len(kinds))]
+        for first in range(begin, count, block):
+            share = [range(first + kind, min(first + block, count), len(kinds)) for kind in range(len(kinds))]
             records = lanes.map(lambda kind: power.recorded(bench, f"{kind}_{first}", power.ACTIVITIES[kind]), kinds)
             jobs = [(record, kind, number) for record, kind, numbers in zip(records, kinds, share) for number in numbers]
             results += lanes.map(lambda job: one(bench, *job, seed), jobs)
