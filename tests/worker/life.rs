@@ -122,7 +122,7 @@ fn tested(worker: &mut Worker) -> Vec<u32> {
 fn the_test_prompt_notices_wrong_results_and_leaves_the_conversation_warm() {
     let (mut worker, _) = Worker::ready(&[]);
     let right = tested(&mut worker);
-    assert_eq!(right.len(), 4);
+    assert_eq!(right.len(), 8);
     let first = worker.answer(1, &ask("Name three colours.", 6), &[]);
     assert_eq!(tested(&mut worker), right);
     let again = worker.answer(2, &ask("Name three colours.", 6), &[]);

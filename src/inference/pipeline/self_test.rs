@@ -24,11 +24,10 @@ pub struct Verdict {
     pub chunked: bool,
 }
 
-/// Tokens of a run. Three use both of the buffers that take turns, and the first of them again; every start
-/// waits for them.
-const TOKENS: usize = 3;
-/// The same in two chunks, the second with history.
-const CHUNKS: [usize; 2] = [2, 1];
+/// Tokens of a run. Every start waits for them.
+const TOKENS: usize = 5;
+/// The same in two chunks, the second with history, each with a row that sees another of its chunk; then one token.
+const CHUNKS: [usize; 2] = [2, 2];
 /// The same one by one.
 const SINGLES: [usize; 0] = [];
 
