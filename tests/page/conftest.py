@@ -20,7 +20,8 @@ def browser():
 
 @pytest.fixture(scope="module")
 def appliance(tmp_path_factory):
-    running = rig.Appliance(tmp_path_factory.mktemp("appliance"))
+    # The same answer every time, and as long as a prompt makes it.
+    running = rig.Appliance(tmp_path_factory.mktemp("appliance"), extra="[defaults]\ntemperature = 0\nmax_tokens = 0\n")
     running.wait_ready()
     yield running
     running.stop()
