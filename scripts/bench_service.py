@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -152,6 +153,11 @@ class Service:
                 raise SystemExit(f"no other worker comes:\n{self.log.read_text()}")
             time.sleep(0.02)
         return time.monotonic() - began
+
+    def engines(self):
+        """Seconds each load took to have its engines on the card."""
+        loads = re.findall(r"on the card .*\bseconds=([\d.]+)", self.log.read_text())
+        return [float(seconds) for seconds in loads]
 
     # The end-of-turn tokens, banned so that every answer has its full length.
     endless = {}

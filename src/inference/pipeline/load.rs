@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle};
+use std::time::Instant;
 
 use super::geometry::Geometry;
 use super::stack::Stack;
@@ -123,6 +124,7 @@ fn load_engines(
 ) -> Result<Option<Loaded>> {
     let gauge = device.runtime().gauge();
     gauge.enter(Phase::Load);
+    let began = Instant::now();
     // The post engine first: it is the largest, and a file needs its size once more while
     // it loads.
     let files: Vec<PathBuf> =
@@ -162,6 +164,7 @@ fn load_engines(
     let (Some((post, layers)), Some(geometry)) = (engines.split_first(), geometry) else {
         return Err(Failure::new(Fault::ModelInvalid, format!("{} has no layers", model.name())));
     };
+    tracing::info!(engines = engines.len(), seconds = began.elapsed().as_secs_f64(), "on the card");
     (watch.report)(steps.saturating_sub(2), steps, "buffers and self-test");
     gauge.enter(Phase::SelfTest);
     let stack = Stack::new(device, geometry, layers, post)?;
