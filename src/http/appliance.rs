@@ -39,7 +39,7 @@ pub fn slots(context: &Context) -> Result<Response<Body>, ApiError> {
 /// # Errors
 /// 400 for what is not understood, 404 where this is no image.
 pub async fn factory_reset(context: &Context, body: &[u8]) -> Result<Response<Body>, ApiError> {
-    let value = if body.is_empty() { json!({}) } else { fields::json(body)? };
+    let value = fields::json(if body.is_empty() { b"{}" } else { body })?;
     let models = Fields::root(&value)?.flag("models")?.unwrap_or(false);
     let name = if models { "factory-reset-models" } else { "factory-reset" };
     let orders = orders(context)?;

@@ -1,10 +1,13 @@
 //! Typed access to a JSON object; `null` counts as absent. Wrong types and values are
 //! told in OpenAI's words, with the parameter's name.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use hyper::StatusCode;
-use serde_json::{Map, Value};
+use memchr::memchr2;
+use serde::Deserialize;
+use serde_json_borrow::{ObjectAsVec, Value};
 
 use super::error::ApiError;
 
@@ -13,11 +16,11 @@ const DEPTH: usize = 64;
 /// Most values in a request's body: each takes much more memory than its text may.
 const VALUES: usize = 1 << 16;
 
-/// A request's body as JSON.
+/// A request's body as JSON: a [`Value`] that points into it, or one that may be changed.
 ///
 /// # Errors
 /// 400 where it is not, or is nested too deeply; 413 where it has too many values.
-pub fn json(body: &[u8]) -> Result<Value, ApiError> {
+pub fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     let Shape { depth, values } = Shape::of(body);
     if depth > DEPTH {
         let message = format!(
@@ -46,13 +49,10 @@ struct Shape {
 impl Shape {
     fn of(text: &[u8]) -> Self {
         let (mut depth, mut values, mut now) = (0, 1, 0_usize);
-        let (mut quoted, mut escaped) = (false, false);
-        for byte in text {
+        let mut rest = text.iter();
+        while let Some(byte) = rest.next() {
             match byte {
-                _ if escaped => escaped = false,
-                b'\\' if quoted => escaped = true,
-                b'"' => quoted = !quoted,
-                _ if quoted => {}
+                b'"' => rest = after_string(rest.as_slice()).iter(),
                 b',' => values += 1,
                 b'{' | b'[' => {
                     (now, values) = (now + 1, values + 1);
@@ -66,8 +66,20 @@ impl Shape {
     }
 }
 
+/// What follows a string that has been opened before `text`.
+fn after_string(text: &[u8]) -> &[u8] {
+    let mut rest = text;
+    loop {
+        match memchr2(b'"', b'\\', rest).and_then(|at| rest.split_at_checked(at)) {
+            Some((_, [b'\\', _, after @ ..])) => rest = after,
+            Some((_, [b'"', after @ ..])) => return after,
+            _ => return &[],
+        }
+    }
+}
+
 /// Sets a field of an object that is written.
-pub fn set(object: &mut Value, name: &str, value: impl Into<Value>) {
+pub fn set(object: &mut serde_json::Value, name: &str, value: impl Into<serde_json::Value>) {
     if let Some(fields) = object.as_object_mut() {
         fields.insert(name.to_owned(), value.into());
     }
@@ -75,16 +87,33 @@ pub fn set(object: &mut Value, name: &str, value: impl Into<Value>) {
 
 /// A JSON object and the name it goes by in errors.
 pub struct Fields<'a> {
-    map: &'a Map<String, Value>,
-    /// Empty, or ends with a dot.
-    prefix: String,
+    map: &'a ObjectAsVec<'a>,
+    name: Name,
+}
+
+/// What an object is called. Put together only where something is wrong.
+enum Name {
+    Request,
+    /// An element of one of its lists.
+    Element(&'static str, usize),
+    Other(String),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request => f.write_str("request"),
+            Self::Element(list, index) => write!(f, "{list}[{index}]"),
+            Self::Other(name) => f.write_str(name),
+        }
+    }
 }
 
 impl<'a> Fields<'a> {
     /// The whole request.
-    pub fn root(value: &'a Value) -> Result<Self, ApiError> {
+    pub fn root(value: &'a Value<'a>) -> Result<Self, ApiError> {
         match value {
-            Value::Object(map) => Ok(Self { map, prefix: String::new() }),
+            Value::Object(map) => Ok(Self { map, name: Name::Request }),
             other => Err(ApiError::invalid(format!(
                 "The request's body must be a JSON object, but it is {}.",
                 kind(other)
@@ -93,21 +122,35 @@ impl<'a> Fields<'a> {
     }
 
     /// An object within it, called `name`.
-    pub fn nested(value: &'a Value, name: &str) -> Result<Self, ApiError> {
+    pub fn nested(value: &'a Value<'a>, name: &str) -> Result<Self, ApiError> {
+        Self::called(value, Name::Other(name.to_owned()))
+    }
+
+    /// An element of the request's list `list`.
+    pub fn element(value: &'a Value<'a>, list: &'static str, index: usize) -> Result<Self, ApiError> {
+        Self::called(value, Name::Element(list, index))
+    }
+
+    fn called(value: &'a Value<'a>, name: Name) -> Result<Self, ApiError> {
         match value {
-            Value::Object(map) => Ok(Self { map, prefix: format!("{name}.") }),
-            other => Err(wrong_type(name, "an object", other)),
+            Value::Object(map) => Ok(Self { map, name }),
+            other => Err(wrong_type(&name.to_string(), "an object", other)),
         }
     }
 
     /// The name of a field in errors.
     pub fn path(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+        match &self.name {
+            Name::Request => name.to_owned(),
+            object => format!("{object}.{name}"),
+        }
     }
 
     /// A field, unless absent or null.
-    pub fn get(&self, name: &str) -> Option<&'a Value> {
-        self.map.get(name).filter(|value| !value.is_null())
+    pub fn get(&self, name: &str) -> Option<&'a Value<'a>> {
+        // Of a name given twice the last one counts, as for other readers of JSON.
+        let named = self.map.iter().filter(|(key, _)| *key == name).last();
+        named.map(|(_, value)| value).filter(|value| !value.is_null())
     }
 
     /// An object field.
@@ -116,8 +159,8 @@ impl<'a> Fields<'a> {
     }
 
     /// A list field.
-    pub fn list(&self, name: &str) -> Result<Option<&'a [Value]>, ApiError> {
-        self.typed(name, "an array", |value| value.as_array().map(Vec::as_slice))
+    pub fn list(&self, name: &str) -> Result<Option<&'a [Value<'a>]>, ApiError> {
+        self.typed(name, "an array", Value::as_array)
     }
 
     pub fn text(&self, name: &str) -> Result<Option<&'a str>, ApiError> {
@@ -137,7 +180,7 @@ impl<'a> Fields<'a> {
 
     /// A whole number within `range`; `3.0` is one.
     pub fn integer(&self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, ApiError> {
-        let whole = |value: &Value| {
+        let whole = |value: &Value<'_>| {
             let float = value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15);
             value.as_i64().or(float.map(|float| float as i64)).or(value.as_u64().map(|_| i64::MAX))
         };
@@ -151,7 +194,7 @@ impl<'a> Fields<'a> {
         &self,
         name: &str,
         expected: &str,
-        read: impl FnOnce(&'a Value) -> Option<T>,
+        read: impl FnOnce(&'a Value<'a>) -> Option<T>,
     ) -> Result<Option<T>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         read(value).map(Some).ok_or_else(|| wrong_type(&self.path(name), expected, value))
@@ -172,7 +215,7 @@ impl<'a> Fields<'a> {
 }
 
 /// 400: not the type it should be.
-pub fn wrong_type(path: &str, expected: &str, value: &Value) -> ApiError {
+pub fn wrong_type(path: &str, expected: &str, value: &Value<'_>) -> ApiError {
     ApiError::invalid(format!(
         "Invalid type for '{path}': expected {expected}, but got {} instead.",
         kind(value)
@@ -200,13 +243,13 @@ pub fn unsupported(path: &str, what: impl std::fmt::Display) -> ApiError {
         .code("unsupported_parameter")
 }
 
-fn kind(value: &Value) -> &'static str {
+fn kind(value: &Value<'_>) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
         Value::Number(number) if number.is_f64() => "a decimal",
         Value::Number(_) => "an integer",
-        Value::String(_) => "a string",
+        Value::Str(_) => "a string",
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     }
@@ -226,20 +269,30 @@ mod tests {
             (r#"{"a": "[[[[", "b": ["\"[[{", "\\", [1]]}"#, 3),
             (r#"{"a\\": [1]}"#, 2),
             ("]]]][[", 2),
+            (r#"{"a": "[\"#, 1),
+            (r#"["[[\\", "[\\\""]"#, 1),
         ] {
             assert_eq!(Shape::of(text.as_bytes()).depth, expected, "{text}");
         }
     }
 
     #[test]
+    fn of_a_name_given_twice_the_last_counts() {
+        let value = json(br#"{"a": 1, "b": null, "\u0061": "t\u0077o", "b": 3, "b": null}"#).unwrap();
+        let fields = Fields::root(&value).unwrap();
+        assert_eq!(fields.text("a").unwrap(), Some("two"));
+        assert_eq!(fields.get("b"), None);
+    }
+
+    #[test]
     fn what_is_nested_too_deeply_is_told_so() {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-        assert!(json(nested(DEPTH).as_bytes()).is_ok());
+        assert!(json::<Value<'_>>(nested(DEPTH).as_bytes()).is_ok());
         for levels in [DEPTH + 1, 128, 129, 100_000] {
-            let error = json(nested(levels).as_bytes()).unwrap_err();
+            let error = json::<Value<'_>>(nested(levels).as_bytes()).unwrap_err();
             assert_eq!((error.status.as_u16(), error.code), (400, Some("nested_too_deeply")), "{levels}");
             assert!(error.message.contains("at most 64"), "{}", error.message);
         }
-        assert_eq!(json(b"{").unwrap_err().code, Some("invalid_json"));
+        assert_eq!(json::<Value<'_>>(b"{").unwrap_err().code, Some("invalid_json"));
     }
 }

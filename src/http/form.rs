@@ -1,6 +1,7 @@
 //! What dialects have in common of the form of answers, and of tools.
 
-use serde_json::{Value, json};
+use serde_json::json;
+use serde_json_borrow::Value;
 
 use super::error::ApiError;
 use super::fields::{Fields, missing, unsupported, wrong_type, wrong_value};
@@ -20,12 +21,13 @@ const NAME_BYTES: usize = 64;
 ///
 /// # Errors
 /// 400 where it is none, or too large.
-pub fn schema(path: &str, value: &Value) -> Result<Value, ApiError> {
-    if !value.is_object() && !value.is_boolean() {
+pub fn schema(path: &str, value: &Value<'_>) -> Result<serde_json::Value, ApiError> {
+    if !value.is_object() && !value.is_bool() {
         return Err(wrong_type(path, "an object", value));
     }
-    Size::of(value).within(path, SCHEMA_BYTES, SCHEMA_VALUES)?;
-    Ok(value.clone())
+    let schema = serde_json::Value::from(value);
+    Size::of(&schema).within(path, SCHEMA_BYTES, SCHEMA_VALUES)?;
+    Ok(schema)
 }
 
 /// How large schemas are.
@@ -37,7 +39,7 @@ struct Size {
 }
 
 impl Size {
-    fn of(schema: &Value) -> Self {
+    fn of(schema: &serde_json::Value) -> Self {
         Self { bytes: schema.to_string().len(), values: values(schema) }
     }
 
@@ -58,10 +60,10 @@ impl Size {
 }
 
 /// How many values there are, this one included. A body's depth is bounded, so this one's is.
-fn values(value: &Value) -> usize {
+fn values(value: &serde_json::Value) -> usize {
     let inner: usize = match value {
-        Value::Array(list) => list.iter().map(values).sum(),
-        Value::Object(map) => map.values().map(values).sum(),
+        serde_json::Value::Array(list) => list.iter().map(values).sum(),
+        serde_json::Value::Object(map) => map.values().map(values).sum(),
         _ => 0,
     };
     1 + inner
@@ -126,7 +128,7 @@ pub fn tools(fields: &Fields<'_>) -> Result<Tools, ApiError> {
 }
 
 /// One tool: its function may stand in an object of its own or not.
-fn tool(value: &Value, path: &str) -> Result<Tool, ApiError> {
+fn tool(value: &Value<'_>, path: &str) -> Result<Tool, ApiError> {
     let fields = Fields::nested(value, path)?;
     match fields.text("type")? {
         None | Some("function") => {}
@@ -163,7 +165,7 @@ fn choice(fields: &Fields<'_>, list: &[Tool]) -> Result<ToolChoice, ApiError> {
     let Some(value) = fields.get("tool_choice") else { return Ok(ToolChoice::Auto) };
     let path = fields.path("tool_choice");
     let choice = match value {
-        Value::String(word) => match word.as_str() {
+        Value::Str(word) => match word.as_ref() {
             "auto" => ToolChoice::Auto,
             "none" => ToolChoice::None,
             "required" | "any" => ToolChoice::Required,
@@ -193,8 +195,8 @@ fn choice(fields: &Fields<'_>, list: &[Tool]) -> Result<ToolChoice, ApiError> {
 mod tests {
     use super::*;
 
-    fn read(body: Value) -> Result<Tools, String> {
-        tools(&Fields::root(&body).unwrap()).map_err(|e| e.body().to_string())
+    fn read(body: serde_json::Value) -> Result<Tools, String> {
+        tools(&Fields::root(&(&body).into()).unwrap()).map_err(|e| e.body().to_string())
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub fn noted(body: Bytes) -> Bytes {
     if !body.windows(5).any(|text| text == b"image") {
         return body;
     }
-    let Ok(mut request) = fields::json(&body) else { return body };
+    let Ok(mut request) = fields::json::<Value>(&body) else { return body };
     for list in ["messages", "input"] {
         let messages = request.get_mut(list).and_then(Value::as_array_mut);
         messages.into_iter().flatten().for_each(|message| {

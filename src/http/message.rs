@@ -1,6 +1,6 @@
 //! Messages of a conversation: what dialects have in common.
 
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use super::error::ApiError;
 use super::fields::{Fields, missing, unsupported, wrong_type, wrong_value};
@@ -23,7 +23,7 @@ pub fn list(
         ));
     }
     let each = messages.iter().enumerate();
-    let each = each.map(|(index, value)| read(&Fields::nested(value, &format!("messages[{index}]"))?));
+    let each = each.map(|(index, value)| read(&Fields::element(value, "messages", index)?));
     each.collect::<Result<_, _>>().map(Some)
 }
 
@@ -50,16 +50,16 @@ pub fn content(fields: &Fields<'_>) -> Result<Option<String>, ApiError> {
 
 /// A string, or text parts joined by line breaks.
 pub fn text(fields: &Fields<'_>, name: &str) -> Result<Option<String>, ApiError> {
-    let path = fields.path(name);
+    let path = || fields.path(name);
     let parts = match fields.get(name) {
         None => return Ok(None),
-        Some(Value::String(text)) => return Ok(Some(text.clone())),
+        Some(Value::Str(text)) => return Ok(Some(text.clone().into_owned())),
         Some(Value::Array(parts)) => parts,
-        Some(other) => return Err(wrong_type(&path, "a string or an array of parts", other)),
+        Some(other) => return Err(wrong_type(&path(), "a string or an array of parts", other)),
     };
     let mut texts = Vec::with_capacity(parts.len());
     for (index, part) in parts.iter().enumerate() {
-        let part = Fields::nested(part, &format!("{path}[{index}]"))?;
+        let part = Fields::nested(part, &format!("{}[{index}]", path()))?;
         let field = match part.text("type")?.ok_or_else(|| missing(&part.path("type")))? {
             "text" | "input_text" | "output_text" => "text",
             "refusal" => "refusal",
@@ -85,7 +85,7 @@ pub fn tool_calls(fields: &Fields<'_>) -> Result<Vec<ToolCall>, ApiError> {
         let name = function.text("name")?.ok_or_else(|| missing(&function.path("name")))?;
         let arguments = match function.get("arguments") {
             None => "{}".to_owned(),
-            Some(Value::String(text)) => text.clone(),
+            Some(Value::Str(text)) => text.clone().into_owned(),
             Some(object @ Value::Object(_)) => object.to_string(),
             Some(other) => {
                 return Err(wrong_type(&function.path("arguments"), "a string or an object", other));

@@ -1,6 +1,6 @@
 //! Sampling parameters that dialects call by the same names.
 
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use super::error::ApiError;
 use super::fields::{Fields, wrong_type, wrong_value};
@@ -40,7 +40,7 @@ pub fn repeat_penalty(fields: &Fields<'_>, name: &str) -> Result<Option<f32>, Ap
 }
 
 /// Any whole number is a seed; those beyond 64 bits by their floating-point form.
-fn seed(value: &Value) -> Option<u64> {
+fn seed(value: &Value<'_>) -> Option<u64> {
     let float = || value.as_f64().filter(|float| float.fract() == 0.0);
     value.as_u64().or(value.as_i64().map(i64::cast_unsigned)).or_else(|| match float()? {
         float if float.abs() < 9e15 => Some((float as i64).cast_unsigned()),
@@ -52,7 +52,7 @@ fn stop(fields: &Fields<'_>) -> Result<Vec<String>, ApiError> {
     let path = fields.path("stop");
     let stops = match fields.get("stop") {
         None => return Ok(Vec::new()),
-        Some(Value::String(stop)) => vec![stop.clone()],
+        Some(Value::Str(stop)) => vec![stop.clone().into_owned()],
         Some(Value::Array(stops)) => {
             let each = stops.iter().enumerate().map(|(index, stop)| {
                 let text = stop.as_str().map(str::to_owned);

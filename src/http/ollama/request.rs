@@ -2,7 +2,7 @@
 //!
 //! Unknown fields and options are ignored; known ones must be right.
 
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use super::reply::Form;
 use crate::chat::{Format, Input, KeepAlive, Limits, Message, Request, Role, Sampling, Think, Tools};
@@ -82,7 +82,7 @@ fn keep_alive(fields: &Fields<'_>) -> Result<Option<KeepAlive>, ApiError> {
     let seconds = match fields.get("keep_alive") {
         None => return Ok(None),
         Some(Value::Number(number)) => number.as_f64(),
-        Some(Value::String(text)) => seconds(text),
+        Some(Value::Str(text)) => seconds(text),
         Some(other) => return Err(wrong_type("keep_alive", "a number or a string", other)),
     };
     let wrong = || wrong_value("keep_alive", "must be seconds or a duration such as '10m', '24h' or '-1'");
@@ -124,7 +124,7 @@ fn seconds(text: &str) -> Option<f64> {
 fn format(fields: &Fields<'_>) -> Result<Format, ApiError> {
     match fields.get("format") {
         None => Ok(Format::Text),
-        Some(Value::String(word)) => match word.as_str() {
+        Some(Value::Str(word)) => match word.as_ref() {
             "" => Ok(Format::Text),
             "json" => Ok(Format::Json),
             _ => Err(wrong_value("format", "must be 'json' or a JSON schema")),
@@ -200,7 +200,7 @@ fn think(fields: &Fields<'_>) -> Result<Think, ApiError> {
         None => Ok(Think::Default),
         Some(Value::Bool(true)) => Ok(Think::On),
         Some(Value::Bool(false)) => Ok(Think::Off),
-        Some(Value::String(level)) => match level.as_str() {
+        Some(Value::Str(level)) => match level.as_ref() {
             "low" | "medium" | "high" | "max" => Ok(Think::On),
             _ => Err(wrong_value("think", "must be true, false, 'low', 'medium', 'high' or 'max'")),
         },

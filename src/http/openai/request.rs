@@ -4,7 +4,7 @@
 //! those common among local servers are taken: `top_k`, `min_p`, `typical_p`,
 //! `repeat_penalty` (or `repetition_penalty`), `repeat_last_n`, `enable_thinking`.
 
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use super::{message, several};
 use crate::chat::{Input, Limits, Request, Sampling, Think};
@@ -79,7 +79,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
         return Err(unsupported("functions", "is the old form: name them in 'tools'"));
     }
     let modalities = fields.list("modalities")?.unwrap_or_default();
-    if modalities.iter().any(|modality| modality != "text") {
+    if modalities.iter().any(|modality| modality.as_str() != Some("text")) {
         return Err(unsupported("modalities", "asks for more than text"));
     }
     Ok(())

@@ -65,7 +65,7 @@ impl Drop for Running {
 pub fn is_meant(context: &Context, body: &[u8]) -> bool {
     context.service.settings().resident.polled
         && fields::json(body)
-            .is_ok_and(|body| body.is_object() && body.get("model").is_none_or(Value::is_null))
+            .is_ok_and(|body: Value| body.is_object() && body.get("model").is_none_or(Value::is_null))
 }
 
 /// Begins an answer that continues the resident conversation.

@@ -1,6 +1,6 @@
 //! A completion request in the common language.
 
-use serde_json::Value;
+use serde_json_borrow::Value;
 
 use crate::chat::{Input, Limits, Request};
 use crate::config::Limits as Bounds;
@@ -77,7 +77,7 @@ fn inputs(fields: &Fields<'_>, bounds: &Bounds) -> Result<Vec<Input>, ApiError> 
             return Ok(vec![Input::Chat(message::read_all(fields, bounds.messages)?)]);
         }
         None => return Err(missing("prompt")),
-        Some(Value::String(prompt)) => return Ok(vec![raw("prompt", prompt)?]),
+        Some(Value::Str(prompt)) => return Ok(vec![raw("prompt", prompt)?]),
         Some(Value::Array(prompts)) if !prompts.is_empty() => prompts,
         Some(Value::Array(_)) => {
             return Err(wrong_value("prompt", "is empty, but needs at least one prompt"));

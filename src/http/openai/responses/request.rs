@@ -1,6 +1,7 @@
 //! A request of the Responses interface in the common language.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
+use serde_json_borrow::Value;
 
 use crate::chat::{Input, Limits, Message, Request, Role, Think, ToolCall, ToolChoice, Tools};
 use crate::http::error::ApiError;
@@ -24,17 +25,17 @@ pub struct Asked {
 pub struct Told {
     pub instructions: Option<String>,
     pub max_output_tokens: Option<u32>,
-    pub metadata: Map<String, Value>,
+    pub metadata: Map<String, serde_json::Value>,
     pub effort: Option<String>,
     pub user: Option<String>,
     /// The answer's form, unless it is text.
-    pub format: Option<Value>,
+    pub format: Option<serde_json::Value>,
     pub tools: Tools,
 }
 
 impl Told {
     /// The functions that may be called.
-    pub fn functions(&self) -> Value {
+    pub fn functions(&self) -> serde_json::Value {
         let function = |tool: &crate::chat::Tool| {
             json!({
                 "type": "function", "name": tool.name, "description": tool.description,
@@ -45,7 +46,7 @@ impl Told {
     }
 
     /// Whether one is.
-    pub fn choice(&self) -> Value {
+    pub fn choice(&self) -> serde_json::Value {
         match &self.tools.choice {
             ToolChoice::Auto => "auto".into(),
             ToolChoice::None => "none".into(),
@@ -71,10 +72,10 @@ pub fn parse(body: &[u8], messages: usize) -> Result<Asked, ApiError> {
     let told = Told {
         instructions: owned("instructions")?,
         max_output_tokens: tokens(&fields, "max_output_tokens")?,
-        metadata: fields.typed("metadata", "an object", Value::as_object)?.cloned().unwrap_or_default(),
+        metadata: fields.typed("metadata", "an object", Value::as_object)?.map(Map::from).unwrap_or_default(),
         effort: effort.map(str::to_owned),
         user: owned("user")?,
-        format: text.as_ref().and_then(|text| text.get("format")).cloned(),
+        format: text.as_ref().and_then(|text| text.get("format")).map(serde_json::Value::from),
         tools: form::tools(&fields)?,
     };
     let instructions = told.instructions.iter().map(|text| Message::text(Role::System, text.as_str()));
@@ -128,7 +129,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
 /// A string, or items: messages, calls of functions and what those gave.
 fn input(fields: &Fields<'_>, most: usize) -> Result<Vec<Message>, ApiError> {
     let items = match fields.get("input").ok_or_else(|| missing("input"))? {
-        Value::String(text) => return Ok(vec![Message::text(Role::User, text.as_str())]),
+        Value::Str(text) => return Ok(vec![Message::text(Role::User, text.as_ref())]),
         Value::Array(items) => items,
         other => return Err(wrong_type("input", "a string or an array of items", other)),
     };
@@ -141,7 +142,7 @@ fn input(fields: &Fields<'_>, most: usize) -> Result<Vec<Message>, ApiError> {
     }
     let mut messages = Vec::new();
     for (index, item) in items.iter().enumerate() {
-        add(&mut messages, &Fields::nested(item, &format!("input[{index}]"))?)?;
+        add(&mut messages, &Fields::element(item, "input", index)?)?;
     }
     if messages.is_empty() {
         return Err(wrong_value("input", "has no message"));
