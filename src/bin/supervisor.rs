@@ -71,10 +71,11 @@ async fn serve(config: Config, settings: Settings, path: &Path, log: &LogControl
     let root = SysRoot::new(&config.recovery.system_root);
     watchdog::report(&root);
     tokio::spawn(lights::run(config.lights.clone(), root, seen));
-    tokio::spawn(button::run(config.button.clone(), config.appliance.orders.clone()));
+    let (holds, held) = watch::channel(false);
+    tokio::spawn(button::run(config.button.clone(), config.appliance.orders.clone(), holds));
     let addresses: Vec<String> = server.addresses().iter().map(|a| format!("http://{a}")).collect();
     let (stop, stopped) = watch::channel(false);
-    let context = Arc::new(Context::new(service.clone(), path, log.recent(), server.unbound()));
+    let context = Arc::new(Context::new(service.clone(), path, log.recent(), server.unbound(), held));
     tokio::spawn(health::shine(Arc::clone(&context), looks));
     let serving = tokio::spawn(server.run(context, stopped));
     info!("listening on {}", addresses.join(", "));

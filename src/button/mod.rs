@@ -1,9 +1,11 @@
 //! A button that, held for ten seconds, asks for a factory reset, as `/v1/factory-reset` does.
 
+use std::mem;
 use std::path::Path;
 use std::time::Duration;
 
 use rppal::gpio::{Gpio, InputPin};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
@@ -18,15 +20,16 @@ const POLL: Duration = Duration::from_millis(50);
 /// The order's name.
 const RESET: &str = "factory-reset";
 
-/// Watches the configured button, if there is one; orders are left in the directory `orders`.
-pub async fn run(config: config::Button, orders: impl AsRef<Path>) {
+/// Watches the configured button, if there is one; orders are left in the directory `orders`. `held`
+/// is told while it is held, until it has been for long enough.
+pub async fn run(config: config::Button, orders: impl AsRef<Path>, held: watch::Sender<bool>) {
     let Some(number) = config.pin else { return };
     let orders = orders.as_ref();
     if orders.as_os_str().is_empty() {
         return warn!("the button is not watched: elsewhere than on the image there is nothing to reset");
     }
     match open(number) {
-        Ok(pin) => watch(|| pin.is_low(), orders).await,
+        Ok(pin) => attend(|| pin.is_low(), orders, &held).await,
         Err(failure) => error!(code = failure.fault.code(), "{failure}"),
     }
 }
@@ -37,12 +40,15 @@ fn open(number: u8) -> Result<InputPin> {
     Ok(pin.map_err(failed)?.into_input_pullup())
 }
 
-async fn watch(mut pressed: impl FnMut() -> bool, orders: &Path) {
+async fn attend(mut pressed: impl FnMut() -> bool, orders: &Path, told: &watch::Sender<bool>) {
     let (began, mut held, mut ticks) = (Instant::now(), Held::default(), interval(POLL));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let now = ticks.tick().await;
-        if !held.see(pressed(), now.saturating_duration_since(began)) {
+        let asks = held.see(pressed(), now.saturating_duration_since(began));
+        let holds = held.pressed.is_some();
+        told.send_if_modified(|told| mem::replace(told, holds) != holds);
+        if !asks {
             continue;
         }
         match store::replace(&orders.join(RESET), b"") {
@@ -86,6 +92,8 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     /// When it asks, in milliseconds, where it is pressed during `spans` of them.
@@ -120,10 +128,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (began, order) = (Instant::now(), directory.path().join(RESET));
         let pressed = || began.elapsed() > Duration::from_secs(1);
-        let watched = tokio::time::timeout(Duration::from_secs(10), watch(pressed, directory.path())).await;
-        assert!(watched.is_err() && !order.exists());
+        let (told, seen) = watch::channel(false);
+        let seconds = |s| Duration::from_secs(s);
+        let watched = timeout(seconds(10), attend(pressed, directory.path(), &told)).await;
+        assert!(watched.is_err() && !order.exists() && *seen.borrow());
         let pressed = || began.elapsed() > Duration::from_secs(12);
-        let watched = tokio::time::timeout(Duration::from_secs(15), watch(pressed, directory.path())).await;
+        let watched = timeout(seconds(15), attend(pressed, directory.path(), &told)).await;
         assert!(watched.is_err() && order.exists());
+        assert!(!*seen.borrow(), "it was held for long enough");
     }
 }

@@ -44,20 +44,22 @@ pub fn incidents(context: &Context) -> Response<Body> {
     json(StatusCode::OK, &json!({"object": "list", "data": context.service.incidents()}))
 }
 
-fn look(status: &Status, config_error: bool) -> Look {
-    Look { state: status.state, config_error, tokens: status.counters.tokens }
+fn look(context: &Context, status: &Status, config_error: bool) -> Look {
+    let button = *context.button.borrow();
+    Look { state: status.state, config_error, tokens: status.counters.tokens, button }
 }
 
 /// Has the lights show what `/v1/status` tells, until the service has ended.
 pub async fn shine(context: Arc<Context>, looks: watch::Sender<Look>) {
-    let mut changes = context.service.changes();
+    let (mut changes, mut button) = (context.service.changes(), context.button.clone());
     let mut again = tokio::time::interval(PROBLEMS);
     let mut wrong = false;
     loop {
-        let look = look(&changes.borrow_and_update(), wrong);
+        let look = look(&context, &changes.borrow_and_update(), wrong);
         looks.send_if_modified(|shown| std::mem::replace(shown, look) != look);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
+            Ok(()) = button.changed() => {}
             _ = again.tick() => wrong = !context.problems().is_empty(),
         }
     }
@@ -72,7 +74,8 @@ pub(super) fn status_value(context: &Context) -> Value {
     let status = context.service.status();
     let (problems, settings) = (context.problems(), context.service.settings());
     let Settings { lights, access, appliance, .. } = settings;
-    let Lamps { status: status_lamp, fault: fault_lamp } = look(&status, !problems.is_empty()).lamps();
+    let Lamps { status: status_lamp, fault: fault_lamp } =
+        look(context, &status, !problems.is_empty()).lamps();
     let meaning = status.state.meaning();
     let mut status = json!(status);
     if let Some(fields) = status.as_object_mut() {
@@ -111,7 +114,8 @@ mod tests {
             "",
             |settings| settings.appliance.dir = dir.path().into(),
             async |stage| {
-                let context = Context::new(stage.service.clone(), &file, Recent::default(), &[]);
+                let (button, held) = watch::channel(false);
+                let context = Context::new(stage.service.clone(), &file, Recent::default(), &[], held);
                 let (looks, mut seen) = watch::channel(Look::default());
                 let shining = tokio::spawn(shine(Arc::new(context), looks));
                 let ready = |look: &Look| look.lamps().status.name == "breath" && !look.config_error;
@@ -121,6 +125,9 @@ mod tests {
                 assert_eq!(look.lamps().fault.name, "6 flashes");
                 std::fs::remove_file(&file).unwrap();
                 seen.wait_for(ready).await.unwrap();
+                button.send_replace(true);
+                seen.wait_for(|look| look.button).await.unwrap();
+                drop(button);
                 stage.service.stop();
                 shining.await.unwrap();
             },

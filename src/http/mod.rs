@@ -66,7 +66,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hyper::body::Body as HttpBody;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::service::{Service, Settings};
 use crate::sys::recent::Recent;
@@ -94,18 +94,38 @@ pub struct Context {
     pub pulling: Arc<Mutex<()>>,
     /// Addresses of the configuration that could not be listened on.
     unbound: Vec<String>,
+    /// Whether the button is being held.
+    button: watch::Receiver<bool>,
 }
 
 impl Context {
     /// `config` is the configuration file, `log` this program's last lines; `unbound` tells of
-    /// addresses that could not be listened on.
-    pub fn new(service: Service, config: &Path, log: Recent, unbound: &[String]) -> Self {
+    /// addresses that could not be listened on, `button` whether it is held.
+    pub fn new(
+        service: Service,
+        config: &Path,
+        log: Recent,
+        unbound: &[String],
+        button: watch::Receiver<bool>,
+    ) -> Self {
         let bodies = BodyBudget::new(service.settings().limits.body_bytes);
         let (resident, polled, unbound) = (Arc::default(), Polled::default(), unbound.to_vec());
         let sources = Sources::new(config, log);
         let (started, places, uploading) = (unix_time(), Places::default(), AtomicBool::new(false));
         let pulling = Arc::default();
-        Self { service, bodies, started, sources, resident, polled, places, uploading, pulling, unbound }
+        Self {
+            service,
+            bodies,
+            started,
+            sources,
+            resident,
+            polled,
+            places,
+            uploading,
+            pulling,
+            unbound,
+            button,
+        }
     }
 
     /// What is wrong in the configuration, as far as it is known, and what the image's own

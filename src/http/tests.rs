@@ -52,7 +52,7 @@ pub(super) fn on_stage(script: &str, change: impl FnOnce(&mut Settings), act: im
         let launch = Launch { program, ..Launch::new(&config, file.clone()) };
         let (service, _) = Service::start(launch, settings, |_| {});
         let (stop, stopped) = watch::channel(false);
-        let context = Context::new(service.clone(), &file, Recent::default(), &[]);
+        let context = Context::new(service.clone(), &file, Recent::default(), &[], watch::channel(false).1);
         let ended = tokio::spawn(server.run(Arc::new(context), stopped));
         act(Stage { address, service, stop, ended, dir }).await;
     });

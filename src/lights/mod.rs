@@ -156,7 +156,7 @@ where
         let look = *looks.borrow_and_update();
         let (Lamps { status, fault }, now) = (look.lamps(), start.elapsed());
         let [(_, first), (_, second)] = &mut players;
-        first.show(status, look.tokens != shown.tokens, now);
+        first.show(status, look.tokens != shown.tokens && !look.button, now);
         second.show(fault, false, now);
         shown = look;
     }

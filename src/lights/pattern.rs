@@ -15,6 +15,8 @@ pub struct Look {
     pub config_error: bool,
     /// How many tokens were ever written: each lets the status light flicker.
     pub tokens: u64,
+    /// The button is being held. Before all else: who holds it looks at nothing else.
+    pub button: bool,
 }
 
 /// What a light does, over and over.
@@ -54,6 +56,10 @@ impl Pattern {
         Self::new("steady", &[(255, 1000)])
     }
 
+    fn fast() -> Self {
+        Self::new("blink 5 Hz", &[(255, 100), (0, 100)])
+    }
+
     fn breath() -> Self {
         Self::gliding("breath", &[(0, 1250), (255, 1250)])
     }
@@ -90,6 +96,9 @@ impl Pattern {
 impl Look {
     /// What the lights show for it.
     pub fn lamps(&self) -> Lamps {
+        if self.button {
+            return Lamps { status: Pattern::fast(), fault: Pattern::fast() };
+        }
         let (status, fault) = (self.status(), self.fault());
         // A fault of the moment matters more than one of the configuration.
         let quiet = fault.name == "off" && self.state != State::Stopping;
@@ -99,7 +108,7 @@ impl Look {
 
     fn status(&self) -> Pattern {
         match self.state {
-            State::Booting => Pattern::new("blink 5 Hz", &[(255, 100), (0, 100)]),
+            State::Booting => Pattern::fast(),
             State::Probing => Pattern::new("blink 2 Hz", &[(255, 250), (0, 250)]),
             State::Loading => Pattern::gliding("slow fade", &[(0, 2500), (255, 2500)]),
             State::Ready | State::Suspect => Pattern::breath(),
@@ -147,7 +156,7 @@ mod tests {
     }
 
     fn look(state: State, config_error: bool) -> Lamps {
-        Look { state, config_error, tokens: 0 }.lamps()
+        Look { state, config_error, ..Look::default() }.lamps()
     }
 
     fn row(name: &str, lamps: &Lamps) -> String {
@@ -163,7 +172,9 @@ mod tests {
             };
             table += &row(&name, &look(state, false));
         }
-        table + &row("ready, with an error in the configuration", &look(State::Ready, true))
+        table += &row("ready, with an error in the configuration", &look(State::Ready, true));
+        let held = Look { button: true, ..Look::default() };
+        table + &row("the button is held", &held.lamps())
     }
 
     #[test]
@@ -204,6 +215,14 @@ mod tests {
             let shown = plain.fault.name == "off" && state != State::Stopping;
             assert_eq!(wrong.fault.name, if shown { "6 flashes" } else { plain.fault.name }, "{state:?}");
         }
+    }
+
+    #[test]
+    fn a_held_button_shows_whatever_goes_on() {
+        let held = |state| Look { state, config_error: true, tokens: 7, button: true }.lamps();
+        let all: Vec<Lamps> = states().into_iter().map(held).collect();
+        assert!(all.iter().all(|lamps| *lamps == all[0] && lamps.status == lamps.fault));
+        assert!(states().into_iter().all(|state| look(state, false) != all[0]));
     }
 
     #[test]
