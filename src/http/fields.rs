@@ -88,13 +88,13 @@ pub fn set(object: &mut serde_json::Value, name: &str, value: impl Into<serde_js
 /// A JSON object and the name it goes by in errors.
 pub struct Fields<'a> {
     map: &'a ObjectAsVec<'a>,
-    name: Name,
+    /// None for the request itself.
+    name: Option<Name>,
 }
 
-/// What an object is called. Put together only where something is wrong.
+/// What an object within a request is called.
 enum Name {
-    Request,
-    /// An element of one of its lists.
+    /// An element of one of the request's lists: put together only where something is wrong.
     Element(&'static str, usize),
     Other(String),
 }
@@ -102,7 +102,6 @@ enum Name {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Request => f.write_str("request"),
             Self::Element(list, index) => write!(f, "{list}[{index}]"),
             Self::Other(name) => f.write_str(name),
         }
@@ -113,7 +112,7 @@ impl<'a> Fields<'a> {
     /// The whole request.
     pub fn root(value: &'a Value<'a>) -> Result<Self, ApiError> {
         match value {
-            Value::Object(map) => Ok(Self { map, name: Name::Request }),
+            Value::Object(map) => Ok(Self { map, name: None }),
             other => Err(ApiError::invalid(format!(
                 "The request's body must be a JSON object, but it is {}.",
                 kind(other)
@@ -133,7 +132,7 @@ impl<'a> Fields<'a> {
 
     fn called(value: &'a Value<'a>, name: Name) -> Result<Self, ApiError> {
         match value {
-            Value::Object(map) => Ok(Self { map, name }),
+            Value::Object(map) => Ok(Self { map, name: Some(name) }),
             other => Err(wrong_type(&name.to_string(), "an object", other)),
         }
     }
@@ -141,8 +140,8 @@ impl<'a> Fields<'a> {
     /// The name of a field in errors.
     pub fn path(&self, name: &str) -> String {
         match &self.name {
-            Name::Request => name.to_owned(),
-            object => format!("{object}.{name}"),
+            None => name.to_owned(),
+            Some(object) => format!("{object}.{name}"),
         }
     }
 
