@@ -2,8 +2,7 @@
 //! `--prompt` it answers once by itself.
 
 use std::error::Error;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::{fd::AsFd, unix::net::UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -109,6 +108,7 @@ fn settings(arguments: &Arguments, config: &Config) -> Result<Settings> {
         model: first,
         others: others.collect(),
         prefix_slots: worker.prefix_slots as usize,
+        saved_bytes: worker.saved_bytes,
         verify: worker.verify && !arguments.no_verify,
         path: match (arguments.path, worker.path) {
             (Some(PathArgument::Auto), _) | (None, PathChoice::Auto) => PathMode::Auto,

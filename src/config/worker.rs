@@ -36,6 +36,8 @@ pub struct Worker {
     pub path: PathChoice,
     /// Conversations of a model the card keeps at most.
     pub prefix_slots: u32,
+    /// Bytes of the host's memory for conversations that had to leave the card.
+    pub saved_bytes: u64,
     /// Added to the worker's environment.
     pub env: BTreeMap<String, String>,
     /// How long a worker may take from its start to its first frame.
@@ -63,6 +65,7 @@ impl Default for Worker {
             verify: true,
             path: PathChoice::Auto,
             prefix_slots: 4,
+            saved_bytes: 1 << 30,
             env: BTreeMap::new(),
             hello_s: Seconds::new(30),
             call_s: Seconds::new(60),
@@ -96,6 +99,7 @@ impl Section for Worker {
         }
         findings.range("device", &mut self.device, 0..=255, default.device);
         findings.range("prefix_slots", &mut self.prefix_slots, 1..=64, default.prefix_slots);
+        findings.range("saved_bytes", &mut self.saved_bytes, 0..=64 << 30, default.saved_bytes);
         let bad: Vec<String> =
             self.env.keys().filter(|k| k.is_empty() || k.contains(['=', '\0'])).cloned().collect();
         for name in bad {

@@ -56,6 +56,9 @@ fn attend(session: &mut Session, gauge: &Gauge, inbox: &Inbox, reports: &Reports
             }
             Task::Rest => reports.send(&Report::Health(session.health()?)),
         }
+        if !inbox.is_wanted() {
+            session.save_ahead(&|| inbox.is_wanted())?;
+        }
         gauge.enter(Phase::Idle);
     }
     Ok(())

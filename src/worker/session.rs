@@ -117,6 +117,7 @@ impl Session {
         };
         tracing::info!(model = info.name, load_ms = info.load_ms, "ready");
         self.models.push(Mounted { pipeline, model, info });
+        self.share_saved();
         self.grow(free_bytes)?;
         Ok(true)
     }
@@ -127,8 +128,20 @@ impl Session {
     }
 
     /// Gives up every model's conversations but the last one's; whether there were others.
-    fn shrink(&mut self) -> bool {
-        self.models.iter_mut().map(|mounted| mounted.pipeline.shrink()).sum::<usize>() > 0
+    fn shrink(&mut self) -> Result<bool> {
+        let mut others = 0;
+        for mounted in &mut self.models {
+            others += mounted.pipeline.shrink()?;
+        }
+        Ok(others > 0)
+    }
+
+    /// Every model has an equal share of what the host keeps: of a quarter of its memory, or less.
+    fn share_saved(&mut self) {
+        let machine = rustix::system::sysinfo();
+        let quarter = u64::from(machine.mem_unit).saturating_mul(machine.totalram) / 4;
+        let share = self.settings.saved_bytes.min(quarter) / self.models.len().max(1) as u64;
+        self.models.iter_mut().for_each(|mounted| mounted.pipeline.save_at_most(share));
     }
 
     /// Loads the installed model `name` beside the others. Where it does not fit, conversations are given
@@ -157,7 +170,7 @@ impl Session {
                 match self.mount(&package, files, began, watch) {
                     Ok(true) => break,
                     Ok(false) => return Ok(None),
-                    Err(failure) if failure.fault == Fault::CardMemory && self.shrink() => {
+                    Err(failure) if failure.fault == Fault::CardMemory && self.shrink()? => {
                         tracing::info!(%failure, "further prefix slots were given up for it");
                     }
                     Err(failure) if failure.fault == Fault::CardMemory => {
@@ -186,6 +199,7 @@ impl Session {
         if let Some(at) = self.place(name) {
             tracing::info!(model = name, "unloaded");
             self.models.remove(at);
+            self.share_saved();
         }
     }
 
@@ -260,6 +274,16 @@ impl Session {
         let reused = pipeline.begin(&prefix, Purpose::Ahead)?;
         pipeline.advance_while(prefix.get(reused..).unwrap_or_default(), &|| !wanted())?;
         Ok(())
+    }
+
+    /// Saves the conversation that has to leave the card next, until something else is `wanted`.
+    ///
+    /// # Errors
+    /// What the pipeline says.
+    pub fn save_ahead(&mut self, wanted: &dyn Fn() -> bool) -> Result<()> {
+        self.gauge.enter(Phase::Ahead);
+        let last = self.models.last_mut();
+        last.map_or(Ok(()), |mounted| mounted.pipeline.save_ahead(&|| !wanted()))
     }
 
     /// Has a model answer the test prompt: `name`, or the one used last. Says which did.

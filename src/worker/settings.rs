@@ -51,6 +51,8 @@ pub struct Settings {
     pub others: Vec<Package>,
     /// Conversations of a model the card keeps at most.
     pub prefix_slots: usize,
+    /// Bytes of the host's memory for conversations that had to leave the card; of a quarter of it at most.
+    pub saved_bytes: u64,
     /// Compare the model's files with their manifest.
     pub verify: bool,
     pub path: PathMode,

@@ -43,10 +43,15 @@ impl Talk {
 
 /// A worker whose card keeps so many conversations.
 fn keeping(slots: u32, more: &str) -> Worker {
+    saving(1 << 30, slots, more)
+}
+
+/// The same, and its host's memory so many bytes of those that had to leave it.
+fn saving(bytes: u32, slots: u32, more: &str) -> Worker {
     let config = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
     let (runtime, model) = (runtime(), demo_model());
     let text = format!(
-        "[worker]\nruntime = {runtime:?}\nprefix_slots = {slots}\n[model]\ndir = {model:?}\nname = \"first\"\n{more}"
+        "[worker]\nruntime = {runtime:?}\nprefix_slots = {slots}\nsaved_bytes = {bytes}\n[model]\ndir = {model:?}\nname = \"first\"\n{more}"
     );
     std::fs::write(config.path(), text).unwrap();
     let worker = Worker::start_as(&["--config", config.path().to_str().unwrap()]);
@@ -83,6 +88,45 @@ fn conversations_in_turns_compute_only_what_is_new_and_answer_as_if_alone() {
             again.turn(&mut alone, 1000 + turn as u64);
             assert_eq!(&again.answers[turn], said, "turn {turn} about the {}", talk.topic);
         }
+    }
+}
+
+/// Three visitors in turns, after one long first question each; what had to be computed from the second turn on.
+fn visitors(worker: &mut Worker, rest: bool) -> (Vec<u32>, Vec<Vec<String>>) {
+    let mut talks = ["river", "moon", "road"].map(Talk::about);
+    for talk in &mut talks {
+        let long = format!(
+            "What I know about the {0}: {1}",
+            talk.topic,
+            format!("the {} is old. ", talk.topic).repeat(30)
+        );
+        talk.messages.push(Message::text(Role::User, long));
+        talk.messages.push(Message::text(Role::Assistant, "I see."));
+    }
+    let (mut computed, mut id) = (Vec::new(), 0);
+    for turn in 0..4 {
+        for talk in &mut talks {
+            id += 1;
+            let Started { cached_tokens, prompt_tokens, .. } = talk.turn(worker, id);
+            if turn > 0 {
+                computed.push(prompt_tokens - cached_tokens);
+            }
+            if rest {
+                worker.ping_until(|activity| activity.phase == "idle");
+            }
+        }
+    }
+    (computed, talks.map(|talk| talk.answers).to_vec())
+}
+
+#[test]
+fn conversations_that_had_to_leave_the_card_come_back_from_the_host() {
+    let (cold, alone) = visitors(&mut saving(0, 1, ""), false);
+    assert!(cold.iter().all(|&computed| computed > 180), "{cold:?}");
+    for rest in [false, true] {
+        let (computed, answers) = visitors(&mut saving(1 << 30, 1, ""), rest);
+        assert!(computed.iter().all(|&computed| computed < 60), "{computed:?}");
+        assert_eq!(answers, alone);
     }
 }
 

@@ -5,13 +5,16 @@
 //! | what an engine must look like | `geometry` |
 //! | what a token may look at | `mask` |
 //! | how prompts are cut | `plan` |
-//! | which conversations the card keeps | `prefixes` |
+//! | which conversations the card keeps, and the host for it | `prefixes` |
+//! | when their rows move | `conversations` |
 //! | which calls a token or a chunk costs | `stack` |
 //! | when the cheaper calls are trusted | `self_test` |
 //! | loading, verification | `load` |
 //! | whether a model fits the card | `memory` |
 
+mod conversations;
 mod geometry;
+mod host_rows;
 mod layer;
 mod load;
 mod mask;
@@ -29,6 +32,7 @@ use half::bf16;
 pub use load::{Load, Loaded, load};
 pub use prefixes::Purpose;
 
+use self::host_rows::HostRows;
 use self::plan::{Costs, Step};
 use self::prefixes::Prefixes;
 use self::self_test::Verdict;
@@ -56,7 +60,7 @@ pub struct Pipeline {
     context: usize,
     chunked: bool,
     costs: Costs,
-    prefixes: Prefixes,
+    prefixes: Prefixes<HostRows>,
     /// Prefix slots there may be.
     most_slots: usize,
     logits: Vec<bf16>,
@@ -95,13 +99,14 @@ impl Pipeline {
         let capacity = stack.geometry().capacity();
         let context = how.context.map_or(capacity, |c| capacity.min(c as usize));
         let vocabulary = stack.vocabulary();
+        let chunk = if chunked { stack.geometry().chunk_rows() } else { 1 };
         Ok(Self {
             stack,
             embeddings,
             context,
             chunked,
             costs,
-            prefixes: Prefixes::new(),
+            prefixes: Prefixes::new(chunk),
             most_slots: how.prefix_slots,
             logits: vec![bf16::ZERO; vocabulary],
             previous: vec![bf16::NAN; vocabulary],
@@ -138,66 +143,6 @@ impl Pipeline {
     /// Whether prompts are read in chunks.
     pub fn chunked(&self) -> bool {
         self.chunked
-    }
-
-    /// Makes further prefix slots, as many as there may be and the card's `free` bytes have room for.
-    ///
-    /// # Errors
-    /// [`Fault::CardCall`].
-    pub fn grow(&mut self, free: &mut u64) -> Result<()> {
-        let before = self.prefixes.len();
-        while self.prefixes.len() < self.most_slots && self.stack.add_slot(free)? {
-            self.prefixes.add();
-        }
-        if self.prefixes.len() > before {
-            tracing::info!(slots = self.prefixes.len(), most = self.most_slots, "prefix slots");
-        }
-        Ok(())
-    }
-
-    /// Gives up all prefix slots but the one used last; how many that were.
-    pub fn shrink(&mut self) -> usize {
-        let others = self.prefixes.len().saturating_sub(1);
-        self.stack.keep_slot();
-        self.prefixes.keep_current();
-        others
-    }
-
-    /// Tokens whose K and V are on the card, of the conversation under way.
-    pub fn resident(&self) -> &[TokenId] {
-        self.prefixes.tokens()
-    }
-
-    /// How many tokens of `prompt` would have to be computed.
-    pub fn missing(&self, prompt: &[TokenId]) -> usize {
-        prompt.len().saturating_sub(self.prefixes.choose(prompt).reused)
-    }
-
-    /// Prepares for `prompt`: goes to the prefix slot where it is best computed, keeps what the card
-    /// already holds of its beginning and says how many tokens that is. The rest is for [`Self::advance`].
-    ///
-    /// # Errors
-    /// [`Fault::CardCall`].
-    pub fn begin(&mut self, prompt: &[TokenId], purpose: Purpose) -> Result<usize> {
-        let mut choice = self.prefixes.choose(prompt);
-        choice.reused = plan::start(self.stack.geometry(), choice.reused, prompt.len(), self.break_even());
-        self.prefixes.begin(choice, purpose);
-        self.stack.switch(choice.slot)?;
-        if let Some(from) = choice.from {
-            self.stack.copy_rows(from, choice.reused)?;
-        }
-        self.prefixes.begun(choice, prompt, purpose);
-        Ok(choice.reused)
-    }
-
-    /// Begins from the first token on in the slot of the conversation under way, whose tokens are returned.
-    pub fn set_aside(&mut self) -> Vec<TokenId> {
-        self.prefixes.replace(Vec::new())
-    }
-
-    /// `tokens` are those that were set aside, and what was overwritten of them has been computed again.
-    pub fn put_back(&mut self, tokens: Vec<TokenId>) {
-        self.prefixes.replace(tokens);
     }
 
     /// Computes the next chunk or token of `pending` and says how many tokens that was.

@@ -1,8 +1,12 @@
 //! The K and V caches of all layers, one set for each prefix slot.
 
+use std::ops::Range;
+
+use super::super::host_rows::HostRows;
 use super::super::layer::{Layer, Pair, bind_history, of_slot};
 use super::super::memory;
 use super::{Path, Stack};
+use crate::axcl::Region;
 use crate::fault::{Fault, Result};
 
 impl Stack {
@@ -79,6 +83,53 @@ impl Stack {
         self.stream.synchronize()
     }
 
+    /// Bytes of a token's K and V rows.
+    pub fn token_bytes(&self) -> u64 {
+        (self.layers.len() * 2 * self.geometry.row_bytes) as u64
+    }
+
+    /// Memory of the host for all rows of a prefix slot; `None` where there is none.
+    pub fn host_rows(&self) -> Option<HostRows> {
+        HostRows::new(self.layers.len() * 2, self.geometry.cache_rows(), self.geometry.row_bytes)
+    }
+
+    /// Copies these rows of `slot` to the host, as long as `go_on` says so; whether all of them are there.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn save_rows(
+        &self,
+        slot: usize,
+        tokens: &Range<usize>,
+        to: &mut HostRows,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<bool> {
+        let mut parts = to.parts_mut(tokens);
+        for layer in &self.layers {
+            for (rows, part) in self.rows(of_slot(&layer.caches, slot)?, tokens)?.iter().zip(&mut parts) {
+                if !go_on() {
+                    return Ok(false);
+                }
+                rows.download(part)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Copies these rows of the slot in use from the host.
+    ///
+    /// # Errors
+    /// [`Fault::CardCall`].
+    pub fn bring_rows(&self, tokens: &Range<usize>, from: &HostRows) -> Result<()> {
+        let mut parts = from.parts(tokens);
+        for layer in &self.layers {
+            for (rows, part) in self.rows(self.caches(layer)?, tokens)?.iter().zip(&mut parts) {
+                rows.upload(part)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The first `tokens` K and V rows of every layer.
     ///
     /// # Errors
@@ -107,6 +158,11 @@ impl Stack {
             }
         }
         self.post.spoil()
+    }
+
+    fn rows(&self, caches: &Pair, tokens: &Range<usize>) -> Result<[Region; 2]> {
+        let row = self.geometry.row_bytes;
+        caches.slices(tokens.start * row, tokens.len() * row)
     }
 
     /// A layer's caches in the prefix slot in use.
