@@ -48,12 +48,12 @@ impl Pipeline {
     }
 
     /// Saves the conversation that has to leave the card when the next one comes, as long as `go_on` says
-    /// so and no other is lost for it: then the next prompt need not wait for that.
+    /// so and none that is still likely to go on is lost for it: then the next prompt need not wait for that.
     ///
     /// # Errors
     /// [`Fault::CardCall`].
     pub fn save_ahead(&mut self, go_on: &dyn Fn() -> bool) -> Result<()> {
-        self.prefixes.least().map_or(Ok(()), |slot| self.save(slot, Room::Free, PIECE, go_on))
+        self.prefixes.least().map_or(Ok(()), |slot| self.save(slot, Room::OfStale, PIECE, go_on))
     }
 
     fn save(&mut self, slot: usize, room: Room, piece: usize, go_on: &dyn Fn() -> bool) -> Result<()> {

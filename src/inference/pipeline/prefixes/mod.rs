@@ -97,10 +97,11 @@ pub enum Purpose {
     Ahead,
 }
 
-/// Whether others may lose what is saved of them.
+/// Which others may lose what is saved of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    Free,
+    /// Those nobody has gone on with for long.
+    OfStale,
     /// All but the one with this number.
     OfOthers(Option<u64>),
 }
@@ -267,11 +268,16 @@ impl<R> Prefixes<R> {
     /// is no room, or nothing worth it. Rows for a new copy come from `make`.
     pub fn save(&mut self, slot: usize, room: Room, make: impl FnOnce() -> Option<R>) -> bool {
         let on_card: Vec<u64> = self.slots.iter().filter_map(|slot| slot.copy).collect();
+        let prompts = self.prompts;
+        let may_go = |number: u64, talk: &Conversation| match room {
+            Room::OfStale => talk.worth() + GRACE < prompts,
+            Room::OfOthers(needed) => needed != Some(number),
+        };
         let Some(Slot { talk, copy }) = self.slots.get_mut(slot) else { return false };
         if talk.used == 0 || talk.tokens.len() < self.chunk.max(WORTH_COPYING) {
             return false;
         }
-        *copy = self.saved.place(*copy, talk, room, &on_card, make);
+        *copy = self.saved.place(*copy, talk, &may_go, &on_card, make);
         copy.is_some()
     }
 

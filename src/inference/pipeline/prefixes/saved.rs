@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Conversation, Room, common};
+use super::{Conversation, common};
 use crate::chat::TokenId;
 
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl<R> Saved<R> {
     /// There is room for so many tokens from now on.
     pub fn keep_at_most(&mut self, tokens: usize) {
         self.most = tokens;
-        self.make_room(0, None, Room::OfOthers(None), &[]);
+        self.make_room(0, None, &|_, _| true, &[]);
     }
 
     /// What `prompt` is best taken from.
@@ -68,17 +68,17 @@ impl<R> Saved<R> {
     }
 
     /// Has a place for `talk`: its `copy` if there is one, otherwise a new one; the place's number.
-    /// `on_card` are the copies of what is in slots.
+    /// `may_go` says which others may make room for it; `on_card` are the copies of what is in slots.
     pub fn place(
         &mut self,
         copy: Option<u64>,
         talk: &Conversation,
-        room: Room,
+        may_go: &dyn Fn(u64, &Conversation) -> bool,
         on_card: &[u64],
         make: impl FnOnce() -> Option<R>,
     ) -> Option<u64> {
         let copy = copy.filter(|&number| self.entry(number).is_some());
-        let fits = self.make_room(talk.tokens.len(), copy, room, on_card);
+        let fits = self.make_room(talk.tokens.len(), copy, may_go, on_card);
         let number = match copy {
             Some(number) => number,
             None if fits => self.push(make()?),
@@ -140,11 +140,14 @@ impl<R> Saved<R> {
     }
 
     /// Makes room for so many tokens in the place `own`, or a new one; whether there is.
-    fn make_room(&mut self, tokens: usize, own: Option<u64>, room: Room, on_card: &[u64]) -> bool {
-        let stays = |entry: &Entry<R>| match room {
-            Room::Free => true,
-            Room::OfOthers(kept) => kept == Some(entry.number),
-        };
+    fn make_room(
+        &mut self,
+        tokens: usize,
+        own: Option<u64>,
+        may_go: &dyn Fn(u64, &Conversation) -> bool,
+        on_card: &[u64],
+    ) -> bool {
+        let stays = |entry: &Entry<R>| !may_go(entry.number, &entry.talk);
         let others = |entry: &&Entry<R>| own != Some(entry.number);
         let all = self.entries.iter().filter(others);
         if tokens + all.filter(|entry| stays(entry)).map(|entry| entry.room).sum::<usize>() > self.most {

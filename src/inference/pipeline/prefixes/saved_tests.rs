@@ -44,7 +44,7 @@ impl Machine {
     }
 
     fn save_ahead(&mut self, pieces: usize) {
-        self.save(self.prefixes.least().unwrap(), Room::Free, pieces);
+        self.save(self.prefixes.least().unwrap(), Room::OfStale, pieces);
     }
 
     fn compute(&mut self, prompt: &[TokenId], purpose: Purpose) -> Choice {
@@ -150,6 +150,22 @@ fn what_leaves_next_is_saved_ahead_where_nothing_is_lost_for_it() {
     assert_eq!(machine.prefixes.unsaved(1, 256).unwrap().0, 256..350);
     machine.ask(4, 6);
     assert_eq!((machine.ask(1, 7), machine.ask(2, 7)), (20, 20));
+}
+
+#[test]
+fn only_what_nobody_went_on_with_for_long_makes_room_ahead() {
+    let mut machine = Machine::new(1, 800);
+    for who in [1, 2, 3, 3, 3, 3, 3, 3, 3] {
+        machine.ask(who, 6);
+        // Two are saved, the third is on the card: each goes on where it was.
+        machine.save_ahead(usize::MAX);
+    }
+    assert_eq!(machine.prefixes.slots[0].copy, None);
+    machine.ask(3, 6);
+    machine.save_ahead(usize::MAX);
+    assert!(machine.prefixes.unsaved(0, 256).is_none() && machine.prefixes.slots[0].copy.is_some());
+    // It took the place of the older one.
+    assert_eq!((machine.ask(2, 7), machine.ask(3, 7), machine.ask(1, 7)), (20, 20, 320));
 }
 
 #[test]
