@@ -119,10 +119,10 @@ impl<R> Saved<R> {
         }
     }
 
-    /// Tokens there are, of all together.
+    /// Tokens that all together have taken room for.
     #[cfg(test)]
-    pub fn tokens(&self) -> usize {
-        self.entries.iter().map(|entry| entry.talk.tokens.len()).sum()
+    pub fn taken(&self) -> usize {
+        self.entries.iter().map(|entry| entry.room.max(entry.talk.tokens.len())).sum()
     }
 
     fn entry(&self, number: u64) -> Option<&Entry<R>> {

@@ -299,7 +299,7 @@ proptest! {
             }
             let current = machine.prefixes.current();
             prop_assert_eq!(rows(machine.prefixes.tokens()), &machine.caches[current][..]);
-            prop_assert!(machine.prefixes.saved.tokens() <= most);
+            prop_assert!(machine.prefixes.saved.taken() <= most);
         }
     }
 }
