@@ -176,8 +176,16 @@ impl Default for Metrics {
             first_token: time(r, "first_token", "From a request's arrival to its first token", &WAITS),
             token: time(r, "token", "From one token of an answer to the next", &TOKENS),
             prompt_tokens: counter(r, "prompt_tokens", "Tokens of prompts"),
-            prefix_hits: counter(r, "prefix_hits", "Prompts whose beginning was on the card already"),
-            prefix_tokens: counter(r, "prefix_tokens", "Tokens of prompts that were on the card already"),
+            prefix_hits: counter(
+                r,
+                "prefix_hits",
+                "Prompts whose beginning was on the card already, or brought back there",
+            ),
+            prefix_tokens: counter(
+                r,
+                "prefix_tokens",
+                "Tokens of prompts that were on the card already, or brought back there",
+            ),
             rungs,
             recoveries,
             recovery: time(r, "recovery", "From an incident's begin to its end", &RECOVERIES),
@@ -205,7 +213,7 @@ impl Metrics {
         self.queue_wait.observe(wait.as_secs_f64());
     }
 
-    /// A prompt was read; `cached` of its tokens were on the card already.
+    /// A prompt was read; `cached` of its tokens were on the card already, or brought back there.
     pub fn prompt(&self, tokens: u32, cached: u32) {
         self.prompt_tokens.inc_by(tokens.into());
         self.prefix_tokens.inc_by(cached.into());
