@@ -11,6 +11,7 @@
 
 mod answer;
 mod card;
+mod checkup;
 mod exit;
 mod inbox;
 mod once;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::answer;
+use super::checkup::Checkup;
 use super::inbox::Job;
 use super::settings::{Package, Settings};
 use super::test_prompt;
@@ -17,26 +18,6 @@ use crate::model::{Manifest, ModelDir, ModelFiles};
 
 /// So many tokens of the next prompt are computed ahead.
 const WORTH_AHEAD: usize = 16;
-
-/// When the card is asked how it is.
-struct Checkup {
-    due: Instant,
-}
-
-impl Checkup {
-    const INTERVAL: Duration = Duration::from_secs(8);
-    /// Asking takes several commands on the card: it may cost a fiftieth of the time.
-    const SHARE: u32 = 50;
-
-    /// Asks, and settles when to ask again.
-    fn ask(&mut self, device: &Device) -> Result<Health> {
-        let began = Instant::now();
-        let properties = device.properties()?;
-        self.due = Instant::now() + Self::INTERVAL.max(began.elapsed() * Self::SHARE);
-        let temperature_c = properties.temperature_millidegrees as f32 / 1000.0;
-        Ok(Health { temperature_c, free_memory: properties.free_memory })
-    }
-}
 
 /// A loaded model, ready to answer.
 struct Mounted {
@@ -76,7 +57,7 @@ impl Session {
         let json = settings.runtime_config.as_deref();
         let runtime = Runtime::open(&settings.runtime, json, Arc::clone(gauge))?;
         let device = Device::open(&runtime, settings.device)?;
-        let checkup = Checkup { due: Instant::now() };
+        let checkup = Checkup::new(Instant::now(), Duration::ZERO);
         let (mut settings, gauge) = (settings.clone(), Arc::clone(gauge));
         settings.model.name.get_or_insert_with(|| first.name().to_owned());
         let mut session = Self { models: Vec::new(), device, runtime, gauge, checkup, settings };
@@ -218,8 +199,8 @@ impl Session {
         self.use_now(self.place_for(&job.request))?;
         let Self { models, device, gauge, checkup, .. } = self;
         let mut between = || {
-            if Instant::now() >= checkup.due {
-                health(checkup.ask(device)?);
+            if checkup.is_overdue(Instant::now()) {
+                health(ask(device, checkup)?);
             }
             Ok(())
         };
@@ -309,12 +290,12 @@ impl Session {
     /// # Errors
     /// [`Fault::CardCall`].
     pub fn health(&mut self) -> Result<Health> {
-        self.checkup.ask(&self.device)
+        ask(&self.device, &mut self.checkup)
     }
 
     /// When the card is to be asked again.
     pub fn checkup_due(&self) -> Instant {
-        self.checkup.due
+        self.checkup.due()
     }
 
     fn place(&self, name: &str) -> Option<usize> {
@@ -338,6 +319,15 @@ impl Session {
         self.models.push(mounted);
         Ok(())
     }
+}
+
+/// Asks the card how it is, and notes when.
+fn ask(device: &Device, checkup: &mut Checkup) -> Result<Health> {
+    let asked = Instant::now();
+    let properties = device.properties()?;
+    *checkup = Checkup::new(asked, asked.elapsed());
+    let temperature_c = properties.temperature_millidegrees as f32 / 1000.0;
+    Ok(Health { temperature_c, free_memory: properties.free_memory })
 }
 
 fn not_loaded() -> Failure {
