@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 pub struct Checkup {
     asked: Instant,
     took: Duration,
+    /// Who has had an answer may go on at once.
+    quiet: Instant,
 }
 
 impl Checkup {
@@ -14,15 +16,22 @@ impl Checkup {
     const RESTING: u32 = 50;
     /// and a two-hundredth where somebody waits for tokens.
     const ANSWERING: u32 = 200;
+    /// A card that has answered rests after so long.
+    const QUIET: Duration = Duration::from_millis(500);
 
     /// The card was asked at `asked` and had told after `took`.
     pub fn new(asked: Instant, took: Duration) -> Self {
-        Self { asked, took }
+        Self { asked, took, quiet: asked }
+    }
+
+    /// An answer ended.
+    pub fn answered(&mut self, now: Instant) {
+        self.quiet = now + Self::QUIET;
     }
 
     /// When to ask a card at rest.
     pub fn due(&self) -> Instant {
-        self.after(Self::RESTING)
+        self.after(Self::RESTING).max(self.quiet)
     }
 
     /// Whether to ask during an answer.
@@ -62,5 +71,16 @@ mod tests {
         let (checkup, told) = self::checkup(1000);
         assert_eq!(checkup.due(), told + Duration::from_secs(50));
         assert!(checkup.is_overdue(told + Duration::from_secs(200)));
+    }
+
+    #[test]
+    fn a_card_that_has_just_answered_is_not_at_rest() {
+        let (mut checkup, told) = checkup(100);
+        let ended = told + Duration::from_secs(9);
+        checkup.answered(ended);
+        assert_eq!(checkup.due(), ended + Duration::from_millis(500));
+        assert!(checkup.is_overdue(told + Duration::from_secs(20)), "one answer follows the other");
+        checkup.answered(told);
+        assert_eq!(checkup.due(), told + Duration::from_secs(8));
     }
 }

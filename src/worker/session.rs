@@ -207,6 +207,7 @@ impl Session {
         let Mounted { pipeline, model, .. } = models.last_mut().ok_or_else(not_loaded)?;
         let answered = answer(pipeline, model, gauge, job, stop, send, &mut between);
         self.runtime.mark_end(job.id.0);
+        self.checkup.answered(Instant::now());
         answered
     }
 
