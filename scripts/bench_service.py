@@ -169,6 +169,11 @@ class Service:
         """Processor time of supervisor and worker so far."""
         return processor_s(self.process.pid, {}) + sum(processor_s(pid, self.trace()) for pid in self.children())
 
+    def worker_mb(self):
+        """Megabytes of the worker's anonymous memory; an emulated card's is shared memory and not among it."""
+        status = pathlib.Path(f"/proc/{self.children()[0]}/status").read_text()
+        return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024 / 1e6
+
     def children(self):
         return pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
 

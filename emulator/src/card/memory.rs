@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::allocator::Space;
+use super::backing::Bytes;
 
 /// What undefined memory holds: NaN in every float format, so that its use shows.
 const UNDEFINED: u8 = 0xFF;
@@ -17,7 +18,15 @@ const UNDEFINED: u8 = 0xFF;
 #[derive(Debug)]
 enum Backing {
     Undefined,
-    Bytes(Vec<u8>),
+    Bytes(Bytes),
+}
+
+impl Backing {
+    fn undefined(size: usize) -> Self {
+        let mut bytes = Bytes::zeroed(size);
+        bytes.fill(UNDEFINED);
+        Self::Bytes(bytes)
+    }
 }
 
 /// One allocation.
@@ -62,7 +71,7 @@ impl Block {
     fn with_bytes<R>(&self, change: impl FnOnce(&mut [u8]) -> R) -> R {
         let mut guard = self.write();
         if matches!(*guard, Backing::Undefined) {
-            *guard = Backing::Bytes(vec![UNDEFINED; self.size]);
+            *guard = Backing::undefined(self.size);
         }
         match &mut *guard {
             Backing::Bytes(bytes) => change(bytes),
@@ -95,7 +104,11 @@ impl Range {
             let mut guard = self.block.write();
             match &mut *guard {
                 Backing::Bytes(old) => old.copy_from_slice(bytes),
-                Backing::Undefined => *guard = Backing::Bytes(bytes.to_vec()),
+                Backing::Undefined => {
+                    let mut new = Bytes::zeroed(bytes.len());
+                    new.copy_from_slice(bytes);
+                    *guard = Backing::Bytes(new);
+                }
             }
             return;
         }
@@ -111,7 +124,7 @@ impl Range {
     pub fn fill(&self, value: u8) {
         if self.whole() && value == 0 {
             // Fresh zero pages instead of written ones: the host maps them when used.
-            *self.block.write() = Backing::Bytes(vec![0; self.len]);
+            *self.block.write() = Backing::Bytes(Bytes::zeroed(self.len));
         } else {
             self.change(|to| to.fill(value));
         }
@@ -143,7 +156,7 @@ impl Range {
 
     fn write_locked(&self, mut to: RwLockWriteGuard<'_, Backing>, bytes: &[u8]) {
         if matches!(*to, Backing::Undefined) {
-            *to = Backing::Bytes(vec![UNDEFINED; self.block.size]);
+            *to = Backing::undefined(self.block.size);
         }
         if let Backing::Bytes(all) = &mut *to
             && let Some(part) = all.get_mut(self.start..self.start + self.len)

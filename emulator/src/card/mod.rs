@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::engine::{self, Engine, Source};
 
 pub mod allocator;
+pub mod backing;
 pub mod code;
 pub mod condition;
 pub mod control;
