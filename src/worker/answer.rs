@@ -11,9 +11,9 @@ use crate::inference::{Prepared, Step, prepare};
 use crate::model::ModelDir;
 
 /// Answers `job`, handing each event to `send`. A cancellation takes effect within one
-/// token or one chunk of the prompt; so does `stop`, after which nothing more is sent: the
-/// next worker resumes the answer. `between` is called between two chunks and while the card
-/// computes a token.
+/// token, one chunk of the prompt or one layer's rows that move; so does `stop`, after which
+/// nothing more is sent: the next worker resumes the answer. `between` is called between two
+/// chunks and while the card computes a token.
 ///
 /// # Errors
 /// What `prepare` and the pipeline say; nothing is sent about it.
@@ -39,7 +39,9 @@ pub fn answer(
     let prompt_tokens = count(&prompt);
     let mut tokens = prompt;
     tokens.extend_from_slice(&job.resume);
-    let reused = pipeline.begin(&tokens, Purpose::Answer { cue: cue + job.resume.len() })?;
+    let purpose = Purpose::Answer { cue: cue + job.resume.len() };
+    let begun = pipeline.begin(&tokens, purpose, &|| !stop() && !job.is_cancelled())?;
+    let reused = begun.unwrap_or_default();
     let mut clock = Clock { cached_tokens: narrow(reused).min(prompt_tokens), ..Clock::default() };
     send(Event::Started(Started { prompt_tokens, cached_tokens: clock.cached_tokens, dropped_messages }));
     if let Some(done) = finished {
@@ -52,7 +54,7 @@ pub fn answer(
         if stop() {
             return Ok(());
         }
-        if job.is_cancelled() {
+        if begun.is_none() || job.is_cancelled() {
             clock.prefill = began.elapsed();
             send(Event::Done(clock.complete(generation.cancel())));
             return Ok(());

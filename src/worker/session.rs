@@ -231,8 +231,8 @@ impl Session {
         };
         prompt.extend_from_slice(said);
         self.gauge.enter(Phase::Ahead);
-        let reused = pipeline.begin(&prompt, Purpose::Answer { cue: cue + said.len() })?;
-        if pipeline.advance_while(prompt.get(reused..).unwrap_or_default(), &|| !wanted())? {
+        let purpose = Purpose::Answer { cue: cue + said.len() };
+        if pipeline.compute_while(&prompt, purpose, &|| !wanted())? {
             tracing::info!(tokens = prompt.len(), "a conversation is on the card again");
         }
         Ok(())
@@ -253,9 +253,7 @@ impl Session {
             return Ok(());
         }
         self.gauge.enter(Phase::Ahead);
-        let reused = pipeline.begin(&prefix, Purpose::Ahead)?;
-        pipeline.advance_while(prefix.get(reused..).unwrap_or_default(), &|| !wanted())?;
-        Ok(())
+        pipeline.compute_while(&prefix, Purpose::Ahead, &|| !wanted()).map(drop)
     }
 
     /// Saves the conversation that has to leave the card next, until something else is `wanted`.

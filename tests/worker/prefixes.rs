@@ -1,6 +1,6 @@
 //! Which conversations the card keeps.
 
-use llm8850::chat::{Input, Message, Request, Role, Started};
+use llm8850::chat::{Event, Finish, Input, Message, Request, RequestId, Role, Started};
 use llm8850::link::frame::{Command, Report};
 use serde_json::json;
 
@@ -20,6 +20,15 @@ struct Talk {
 impl Talk {
     fn about(topic: &'static str) -> Self {
         Self { messages: vec![Message::text(Role::System, SYSTEM)], answers: Vec::new(), topic }
+    }
+
+    /// With more behind it than one chunk takes.
+    fn with_a_past(topic: &'static str) -> Self {
+        let mut talk = Self::about(topic);
+        let past = format!("the {topic} is old. ").repeat(30);
+        talk.messages.push(Message::text(Role::User, format!("What I know about the {topic}: {past}")));
+        talk.messages.push(Message::text(Role::Assistant, "I see."));
+        talk
     }
 
     fn question(&mut self) -> Request {
@@ -93,16 +102,7 @@ fn conversations_in_turns_compute_only_what_is_new_and_answer_as_if_alone() {
 
 /// Three visitors in turns, after one long first question each; what had to be computed from the second turn on.
 fn visitors(worker: &mut Worker, rest: bool) -> (Vec<u32>, Vec<Vec<String>>) {
-    let mut talks = ["river", "moon", "road"].map(Talk::about);
-    for talk in &mut talks {
-        let long = format!(
-            "What I know about the {0}: {1}",
-            talk.topic,
-            format!("the {} is old. ", talk.topic).repeat(30)
-        );
-        talk.messages.push(Message::text(Role::User, long));
-        talk.messages.push(Message::text(Role::Assistant, "I see."));
-    }
+    let mut talks = ["river", "moon", "road"].map(Talk::with_a_past);
     let (mut computed, mut id) = (Vec::new(), 0);
     for turn in 0..4 {
         for talk in &mut talks {
@@ -128,6 +128,54 @@ fn conversations_that_had_to_leave_the_card_come_back_from_the_host() {
         assert!(computed.iter().all(|&computed| computed < 60), "{computed:?}");
         assert_eq!(answers, alone);
     }
+}
+
+/// Cancels request `id` while rows move for it, each layer's slowly: the rest of them stay where they are.
+fn cancel_while_rows_move(worker: &mut Worker, id: u64) {
+    worker.ping_until(|a| a.call.as_deref() == Some("axclrtMemcpy") && a.since_ms > 20);
+    worker.control(&json!({ "trace": { "reset": true } }));
+    worker.send(&Command::Cancel { id: RequestId(id) });
+    let answer = worker.rest(id);
+    let done = answer.done.unwrap();
+    assert_eq!((answer.tokens.len(), done.finish), (0, Finish::Cancelled));
+    assert_eq!((answer.started.unwrap().cached_tokens, done.usage.cached_tokens), (0, 0));
+    let trace = worker.control(&json!({ "trace": {} }));
+    let copies = trace["trace"]["total"]["functions"]["axclrtMemcpy"].as_u64().unwrap_or(0);
+    // Of two for each of 30 layers.
+    assert!(copies < 30, "{copies} more copies");
+    worker.control(&json!({ "clear": {} }));
+}
+
+#[test]
+fn a_request_is_cancelled_while_rows_move_for_it_and_nothing_is_lost() {
+    let slow = json!({ "fault": { "call": "axclrtMemcpy", "times": 0, "act": { "hang_ms": 100 } } });
+    let mut worker = saving(1 << 30, 1, "");
+    let mut talk = Talk::with_a_past("river");
+    // Before the next can be answered its rows are saved; that it waits already leaves no time to do so ahead.
+    worker.generate(1, &talk.question(), &[]);
+    worker.generate(2, &Talk::with_a_past("moon").question(), &[]);
+    let Event::Started(started) = worker.event(1) else { panic!("no Started first") };
+    assert_eq!(worker.control(&slow)["ok"], true);
+    let answer = Answer { started: Some(started), ..worker.rest(1) };
+    talk.heard(&answer);
+    cancel_while_rows_move(&mut worker, 2);
+    let Started { cached_tokens, prompt_tokens, .. } = talk.turn(&mut worker, 3);
+    assert!(prompt_tokens - cached_tokens < 60, "{cached_tokens} of {prompt_tokens}");
+    // Too short to be saved: the conversation's rows are brought back at once.
+    worker.answer(4, &ask("Hello", 1), &[]);
+    assert_eq!(worker.control(&slow)["ok"], true);
+    let question = talk.question();
+    worker.generate(5, &question, &[]);
+    cancel_while_rows_move(&mut worker, 5);
+    let answer = worker.answer(6, &question, &[]);
+    let Started { cached_tokens, prompt_tokens, .. } = talk.heard(&answer);
+    assert!(prompt_tokens - cached_tokens < 60, "{cached_tokens} of {prompt_tokens}");
+
+    let (mut alone, mut again) = (saving(0, 1, ""), Talk::with_a_past("river"));
+    for id in 1..4 {
+        again.turn(&mut alone, id);
+    }
+    assert_eq!(talk.answers, again.answers);
 }
 
 #[test]

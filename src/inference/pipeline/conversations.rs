@@ -1,5 +1,6 @@
 //! Conversations on the card, and those the host keeps for it.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use super::prefixes::{Purpose, Room, Source};
@@ -53,20 +54,24 @@ impl Pipeline {
     /// # Errors
     /// [`Fault::CardCall`].
     pub fn save_ahead(&mut self, go_on: &dyn Fn() -> bool) -> Result<()> {
-        self.prefixes.least().map_or(Ok(()), |slot| self.save(slot, Room::OfStale, PIECE, go_on))
+        if let Some(slot) = self.prefixes.least() {
+            self.save(slot, Room::OfStale, PIECE, go_on)?;
+        }
+        Ok(())
     }
 
-    fn save(&mut self, slot: usize, room: Room, piece: usize, go_on: &dyn Fn() -> bool) -> Result<()> {
+    /// Whether `go_on` never said no.
+    fn save(&mut self, slot: usize, room: Room, piece: usize, go_on: &dyn Fn() -> bool) -> Result<bool> {
         let Self { prefixes, stack, .. } = self;
         if prefixes.save(slot, room, || stack.host_rows()) {
             while let Some((tokens, rows)) = prefixes.unsaved(slot, piece) {
                 if !stack.save_rows(slot, &tokens, rows, go_on)? {
-                    break;
+                    return Ok(false);
                 }
                 prefixes.saved(slot, tokens);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Tokens whose K and V are on the card, of the conversation under way.
@@ -81,34 +86,64 @@ impl Pipeline {
 
     /// Prepares for `prompt`: goes to the prefix slot where it is best computed, keeps what card or host
     /// already hold of its beginning and says how many tokens that is. The rest is for [`Self::advance`].
+    /// `None` if `go_on` said no while rows moved: no conversation is lost then.
     ///
     /// # Errors
     /// [`Fault::CardCall`].
-    pub fn begin(&mut self, prompt: &[TokenId], purpose: Purpose) -> Result<usize> {
+    pub fn begin(
+        &mut self,
+        prompt: &[TokenId],
+        purpose: Purpose,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<usize>> {
         let mut choice = self.prefixes.choose(prompt);
         choice.reused = plan::start(self.stack.geometry(), choice.reused, prompt.len(), self.break_even());
-        if let Some(slot) = self.prefixes.replaced(choice, purpose) {
-            self.save(slot, Room::OfOthers(choice.needs()), usize::MAX, &|| true)?;
+        if let Some(slot) = self.prefixes.replaced(choice, purpose)
+            && !self.save(slot, Room::OfOthers(choice.needs()), usize::MAX, go_on)?
+        {
+            return Ok(None);
         }
         self.prefixes.begin(choice, purpose);
         self.stack.switch(choice.slot)?;
         match choice.from {
             Source::Here => {}
             Source::Slot(from) => self.stack.copy_rows(from, choice.reused)?,
-            Source::Saved { number, here } => self.bring(number, here, choice.reused)?,
+            Source::Saved { number, here } => {
+                if !self.bring(number, here.min(choice.reused)..choice.reused, go_on)? {
+                    return Ok(None);
+                }
+            }
         }
         self.prefixes.begun(choice, prompt, purpose);
-        Ok(choice.reused)
+        Ok(Some(choice.reused))
     }
 
-    fn bring(&mut self, number: u64, here: usize, tokens: usize) -> Result<()> {
+    /// Prepares for `prompt` and computes it, as long as `go_on` says so; whether the end was reached.
+    ///
+    /// # Errors
+    /// As [`Self::advance`].
+    pub fn compute_while(
+        &mut self,
+        prompt: &[TokenId],
+        purpose: Purpose,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<bool> {
+        let Some(reused) = self.begin(prompt, purpose, go_on)? else { return Ok(false) };
+        self.advance_while(prompt.get(reused..).unwrap_or_default(), go_on)
+    }
+
+    /// Whether `go_on` never said no.
+    fn bring(&mut self, number: u64, tokens: Range<usize>, go_on: &dyn Fn() -> bool) -> Result<bool> {
         let began = Instant::now();
         let Some(rows) = self.prefixes.rows(number) else {
             return Err(Failure::new(Fault::Internal, format!("conversation {number} is not saved")));
         };
-        self.stack.bring_rows(&(here.min(tokens)..tokens), rows)?;
-        tracing::info!(tokens, ms = began.elapsed().as_millis(), "a conversation is back on the card");
-        Ok(())
+        let all = self.stack.bring_rows(&tokens, rows, go_on)?;
+        if all {
+            let ms = began.elapsed().as_millis();
+            tracing::info!(tokens = tokens.end, ms, "a conversation is back on the card");
+        }
+        Ok(all)
     }
 
     /// Begins from the first token on in the slot of the conversation under way, whose tokens are returned.

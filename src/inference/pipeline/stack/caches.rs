@@ -116,18 +116,26 @@ impl Stack {
         Ok(true)
     }
 
-    /// Copies these rows of the slot in use from the host.
+    /// Copies these rows of the slot in use from the host, as long as `go_on` says so; whether all of them are there.
     ///
     /// # Errors
     /// [`Fault::CardCall`].
-    pub fn bring_rows(&self, tokens: &Range<usize>, from: &HostRows) -> Result<()> {
+    pub fn bring_rows(
+        &self,
+        tokens: &Range<usize>,
+        from: &HostRows,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<bool> {
         let mut parts = from.parts(tokens);
         for layer in &self.layers {
             for (rows, part) in self.rows(self.caches(layer)?, tokens)?.iter().zip(&mut parts) {
+                if !go_on() {
+                    return Ok(false);
+                }
                 rows.upload(part)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The first `tokens` K and V rows of every layer.
