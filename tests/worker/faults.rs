@@ -142,6 +142,31 @@ fn a_card_that_refuses_shortcuts_is_driven_the_plain_way() {
 }
 
 #[test]
+fn chunks_write_into_the_caches_where_the_self_test_proves_it() {
+    // Behind five tokens one by one, through 30 layers each and the head once, come the chunks.
+    let first_chunk = 5 * 30 + 1 + 1;
+    let rule = json!({ "call": "axclrtEngineExecuteAsync", "nth": first_chunk, "act": { "spoil": 30 } });
+    let (mut trusted, _) = Worker::ready(&[]);
+    let mut doubted = Worker::start_under(&rule, &[]);
+    let info = doubted.wait_ready();
+    assert!(info.copy_saving && info.chunked, "{info:?}");
+    let long = "The lighthouse keeper counted the ships that passed. ".repeat(20);
+    let [trusted, doubted] = [&mut trusted, &mut doubted].map(|worker| {
+        let answer = worker.answer(1, &ask(&long, 6), &[]);
+        worker.answer(2, &ask("Hello", 1), &[]);
+        let trace = worker.control(&json!({ "trace": {} }));
+        let request = &trace["trace"]["requests"][0];
+        assert_eq!((&request["id"], &request["ended"]), (&json!(1), &json!(true)));
+        (answer, request["d2d_bytes"].as_u64().unwrap())
+    });
+    assert!(!trusted.0.tokens.is_empty());
+    assert_eq!(trusted.0.tokens, doubted.0.tokens);
+    // One hidden state for the head; K and V rows of 384 bytes for each layer and token besides.
+    let tokens = u64::from(trusted.0.started.unwrap().prompt_tokens);
+    assert_eq!((trusted.1, doubted.1), (1152, 1152 + tokens * 30 * 2 * 384));
+}
+
+#[test]
 fn a_card_without_room_on_its_ports_is_told_from_a_missing_one() {
     let worker = Worker::start_refusing("axclrtSetDevice", "0x80300186", &[]);
     expect_fatal(worker, Fault::CardPorts);

@@ -62,10 +62,15 @@ impl Worker {
 
     /// Starts a worker whose card answers every call of `call` with `code`.
     pub fn start_refusing(call: &str, code: &str, arguments: &[&str]) -> Self {
+        let rule = serde_json::json!({ "call": call, "times": 0, "act": { "fail": code } });
+        Self::start_under(&rule, arguments)
+    }
+
+    /// Starts a worker whose card has this fault from the first call on.
+    pub fn start_under(rule: &Value, arguments: &[&str]) -> Self {
         let card = tempfile::tempdir().unwrap();
         fs::create_dir(card.path().join("faults")).unwrap();
-        let rule = serde_json::json!({ "call": call, "times": 0, "act": { "fail": code } });
-        fs::write(card.path().join("faults/refuse.json"), rule.to_string()).unwrap();
+        fs::write(card.path().join("faults/rule.json"), rule.to_string()).unwrap();
         Self::start_on(card, &demo_model(), arguments)
     }
 

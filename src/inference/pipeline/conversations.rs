@@ -104,6 +104,7 @@ impl Pipeline {
             return Ok(None);
         }
         self.prefixes.begin(choice, purpose);
+        self.stack.keep_behind(false);
         self.stack.switch(choice.slot)?;
         match choice.from {
             Source::Here => {}
@@ -147,12 +148,15 @@ impl Pipeline {
     }
 
     /// Begins from the first token on in the slot of the conversation under way, whose tokens are returned.
+    /// Until another begins, nothing is overwritten but the rows of what is computed.
     pub fn set_aside(&mut self) -> Vec<TokenId> {
+        self.stack.keep_behind(true);
         self.prefixes.replace(Vec::new())
     }
 
     /// `tokens` are those that were set aside, and what was overwritten of them has been computed again.
     pub fn put_back(&mut self, tokens: Vec<TokenId>) {
+        self.stack.keep_behind(false);
         self.prefixes.replace(tokens);
     }
 }

@@ -95,7 +95,8 @@ impl Pipeline {
         if !chunked {
             tracing::warn!("chunks differ from single tokens here: prompts are read token by token");
         }
-        tracing::info!(?path, chunked, break_even = costs.break_even(), "self-test passed");
+        let in_place = chunked && stack.chunks_in_place();
+        tracing::info!(?path, chunked, in_place, break_even = costs.break_even(), "self-test passed");
         let capacity = stack.geometry().capacity();
         let context = how.context.map_or(capacity, |c| capacity.min(c as usize));
         let vocabulary = stack.vocabulary();

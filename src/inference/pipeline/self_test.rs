@@ -70,7 +70,7 @@ impl Trial<'_> {
         if mode != PathMode::Plain
             && let Some(path) = self.fastest(&reference)?
         {
-            let chunked = chunks_exist && self.agrees(path, &CHUNKS, &reference)?;
+            let chunked = chunks_exist && self.chunks(path, &reference)?;
             // Chunks may be wrong on this card, however they are moved: then single tokens
             // still go the copy-saving way.
             if chunked || !chunks_exist || !self.agrees(Path::Plain, &CHUNKS, &reference)? {
@@ -90,6 +90,17 @@ impl Trial<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether chunks agree on this path; from then on they write into the caches if they may.
+    fn chunks(&mut self, path: Path, reference: &Outcome) -> Result<bool> {
+        for in_place in [true, false] {
+            self.stack.place_chunks(in_place);
+            if self.agrees(path, &CHUNKS, reference)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether this way gives the reference's outcome. A card that refuses a shortcut has

@@ -7,6 +7,7 @@
 //! where its rows go) is put in place while the card computes this one.
 
 mod caches;
+mod chunks;
 
 use half::bf16;
 
@@ -45,6 +46,10 @@ pub struct Stack {
     chunks: Vec<GroupBuffers>,
     stream: Stream,
     path: Path,
+    /// Whether chunks may write their K and V rows into the cache, all rows of the group.
+    chunks_in_place: bool,
+    /// Whether the rows behind a chunk's tokens are needed.
+    keep_behind: bool,
     /// Group and position everything but the hidden state is in place for.
     placed: Option<(usize, usize)>,
 }
@@ -97,6 +102,8 @@ impl Stack {
                 .collect::<Result<_>>()?,
             stream: Stream::create(device)?,
             path: Path::Plain,
+            chunks_in_place: false,
+            keep_behind: false,
             placed: None,
             geometry,
         };
@@ -249,95 +256,6 @@ impl Stack {
         self.finish(logits)
     }
 
-    /// Computes the tokens whose embeddings are `hidden` behind `position` cached ones.
-    /// Fills `logits` with those of the last token where they are wanted.
-    ///
-    /// # Errors
-    /// [`Fault::CardCall`].
-    pub fn chunk(
-        &mut self,
-        group: usize,
-        position: usize,
-        hidden: &[u8],
-        logits: Option<&mut [bf16]>,
-    ) -> Result<()> {
-        let shape = *self.geometry.chunks.get(group).ok_or_else(|| no_group(group))?;
-        let tokens = hidden.len() / self.geometry.hidden_bytes;
-        let padding = (shape.rows * self.geometry.hidden_bytes).saturating_sub(hidden.len());
-        self.chunk_hidden.first.slice(0, hidden.len())?.upload(hidden)?;
-        if padding > 0 {
-            // What is left there from earlier might not be finite and would spoil the rest.
-            self.chunk_hidden.first.slice(hidden.len(), padding)?.fill(0)?;
-        }
-        self.show_chunk(group, &shape, position, tokens)?;
-        match self.path {
-            Path::Plain => self.walk_chunk(group, position, tokens, logits),
-            Path::CopySaving | Path::Overlapping => self.queue_chunk(group, position, tokens, logits),
-        }
-    }
-
-    fn queue_chunk(
-        &self,
-        group: usize,
-        position: usize,
-        tokens: usize,
-        logits: Option<&mut [bf16]>,
-    ) -> Result<()> {
-        let row = self.geometry.row_bytes;
-        for layer in &self.layers {
-            layer.chunks.get(group).ok_or_else(|| no_group(group))?.execute_async(&self.stream)?;
-        }
-        // Copies wait for the engines here, not by the order of the stream alone: that
-        // order is documented for engines only.
-        self.stream.synchronize()?;
-        for layer in &self.layers {
-            let computed = layer.chunk_rows.slices(0, tokens * row)?;
-            for (cache, rows) in
-                self.caches(layer)?.slices(position * row, tokens * row)?.iter().zip(&computed)
-            {
-                cache.copy_from_async(rows, &self.stream)?;
-            }
-        }
-        self.stream.synchronize()?;
-        if logits.is_none() {
-            return Ok(());
-        }
-        self.pick_row(tokens)?;
-        self.finish(logits)
-    }
-
-    fn walk_chunk(
-        &self,
-        group: usize,
-        position: usize,
-        tokens: usize,
-        logits: Option<&mut [bf16]>,
-    ) -> Result<()> {
-        let row = self.geometry.row_bytes;
-        for layer in &self.layers {
-            layer.chunks.get(group).ok_or_else(|| no_group(group))?.execute()?;
-            let computed = layer.chunk_rows.slices(0, tokens * row)?;
-            for (cache, rows) in
-                self.caches(layer)?.slices(position * row, tokens * row)?.iter().zip(&computed)
-            {
-                cache.copy_from(rows)?;
-            }
-            self.chunk_hidden.first.whole().copy_from(&self.chunk_hidden.second.whole())?;
-        }
-        if logits.is_none() {
-            return Ok(());
-        }
-        self.pick_row(tokens)?;
-        self.finish(logits)
-    }
-
-    /// Hands the last of a chunk's hidden states to the post engine.
-    fn pick_row(&self, tokens: usize) -> Result<()> {
-        let (bytes, turn) = (self.geometry.hidden_bytes, self.last_turn());
-        let last = self.chunk_hidden.by_parity(turn).slice(tokens.saturating_sub(1) * bytes, bytes)?;
-        self.hidden.by_parity(turn).whole().copy_from(&last)
-    }
-
     fn finish(&self, logits: Option<&mut [bf16]>) -> Result<()> {
         let Some(logits) = logits else { return Ok(()) };
         self.post.engine().execute()?;
@@ -363,18 +281,6 @@ impl Stack {
         }
         shared.shown = Some(position);
         Ok(())
-    }
-
-    fn show_chunk(&self, group: usize, shape: &Group, position: usize, tokens: usize) -> Result<()> {
-        let buffers = self.chunks.get(group).ok_or_else(|| no_group(group))?;
-        // Padding rows get indices too: they must only be valid.
-        let last = self.geometry.capacity().saturating_sub(1);
-        let indices: Vec<u32> = (position..position + shape.rows).map(|p| index(p.min(last))).collect();
-        buffers.indices.whole().upload(&indices)?;
-        // What padding rows see is all the same: their results are not used.
-        let rows = if self.path == Path::Plain { shape.rows } else { tokens };
-        let mask = mask::chunk(shape, position, rows);
-        buffers.mask.slice(0, size_of_val(mask.as_slice()))?.upload(&mask)
     }
 }
 
