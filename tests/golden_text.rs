@@ -79,7 +79,7 @@ fn the_references_tokens_give_the_references_text() {
             // One token far above all others, as if the model had no doubt.
             let mut logits = vec![bf16::ZERO; model.files().vocabulary()];
             logits[wanted as usize] = bf16::from_f32(30.0);
-            match ready.generation.next(&logits).unwrap() {
+            match ready.generation.next(&logits.into()).unwrap() {
                 Step::Token(token) => {
                     assert_eq!(token.id, wanted);
                     text.push_str(&token.delta.content);

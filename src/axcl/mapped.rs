@@ -2,7 +2,7 @@
 //! only room that may say so.
 
 use std::fs::File;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 use crate::fault::{Failure, Fault, Result};
@@ -23,6 +23,14 @@ impl MappedFile {
         // never written afterwards, so the mapped bytes do not change under the reader.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
         Ok(Self(map))
+    }
+
+    /// Has the kernel bring these bytes into memory, and waits for it.
+    ///
+    /// # Errors
+    /// What the kernel answers: it is older than Linux 5.14, or the file cannot be read.
+    pub fn populate(&self, bytes: Range<usize>) -> std::io::Result<()> {
+        self.0.advise_range(memmap2::Advice::PopulateRead, bytes.start, bytes.len())
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use half::bf16;
 use llguidance::toktrie::SimpleVob;
 
 use super::calls::CallFilter;
 use super::constraint::Constraint;
 use super::detokenize::Detokenizer;
+use super::logits::Logits;
 use super::sampler::{Sampler, Settings};
 use super::stop::StopFilter;
 use super::think::ThinkFilter;
@@ -103,15 +103,13 @@ impl Generation {
     /// [`Fault::CardOutput`] for logits that are too few, NaN or infinite,
     /// [`Fault::RequestInvalid`] where the request bans every token, [`Fault::Internal`]
     /// after the end.
-    pub fn next(&mut self, logits: &[bf16]) -> Result<Step> {
+    pub fn next(&mut self, logits: &Logits) -> Result<Step> {
         if self.ended {
             return Err(Failure::new(Fault::Internal, "an ended answer was continued"));
         }
-        let logits = logits.get(..self.vocabulary).ok_or_else(|| {
-            Failure::new(
-                Fault::CardOutput,
-                format!("{} logits for a vocabulary of {}", logits.len(), self.vocabulary),
-            )
+        let logits = logits.first(self.vocabulary).ok_or_else(|| {
+            let detail = format!("{} logits for a vocabulary of {}", logits.values().len(), self.vocabulary);
+            Failure::new(Fault::CardOutput, detail)
         })?;
         let index = self.usage.completion_tokens;
         self.prepare()?;

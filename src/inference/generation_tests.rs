@@ -2,6 +2,7 @@ use super::*;
 use crate::chat::{Input, Limits, Message, Request, Role, Sampling};
 use crate::inference::prepare;
 use crate::model::{ModelDir, fixture};
+use half::bf16;
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
@@ -54,7 +55,7 @@ pub(super) fn answer_within(
         return (tokens, done);
     }
     loop {
-        match prepared.generation.next(&logits(&history, script)).unwrap() {
+        match prepared.generation.next(&logits(&history, script).into()).unwrap() {
             Step::Token(token) => {
                 history.push(token.id);
                 tokens.push(token);
@@ -139,10 +140,10 @@ fn impossible_logits_are_a_fault() {
     let mut prepared =
         prepare(package.text(), &Sampling::default(), &request(greedy(&[]), None), 512, &[]).unwrap();
     let generation = &mut prepared.generation;
-    assert_eq!(generation.next(&[bf16::ONE; 3]).unwrap_err().fault, Fault::CardOutput);
+    assert_eq!(generation.next(&vec![bf16::ONE; 3].into()).unwrap_err().fault, Fault::CardOutput);
     let mut broken = vec![bf16::ONE; 320];
     broken[200] = bf16::NAN;
-    assert_eq!(generation.next(&broken).unwrap_err().fault, Fault::CardOutput);
+    assert_eq!(generation.next(&broken.into()).unwrap_err().fault, Fault::CardOutput);
 }
 
 #[test]

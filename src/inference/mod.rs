@@ -9,6 +9,7 @@ mod detokenize;
 mod generation;
 mod grammar;
 mod histogram;
+mod logits;
 pub mod pipeline;
 mod prompt;
 mod sampler;
@@ -18,5 +19,6 @@ mod think;
 mod trim;
 
 pub use generation::{Generation, Step};
+pub use logits::Logits;
 pub use prompt::{Prepared, continuation, prepare};
 pub use trim::Window;

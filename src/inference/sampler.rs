@@ -9,6 +9,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::candidates::{Bucket, Candidates};
 use super::histogram::{Histogram, logprobs};
+use super::logits::Known;
 use super::selection::{Selection, is_allowed};
 use crate::chat::{Sampling, TokenId, TokenLogprobs};
 use crate::fault::{Failure, Fault, Result};
@@ -168,7 +169,7 @@ impl Sampler {
     /// `logit_bias` bans every token.
     pub fn choose(
         &mut self,
-        logits: &[bf16],
+        logits: Known<'_>,
         position: u32,
         top: Option<u8>,
         pieces: &Pieces,
@@ -176,24 +177,24 @@ impl Sampler {
     ) -> Result<(TokenId, Option<TokenLogprobs>)> {
         let token = self.pick(logits, position, allowed)?;
         let Some(top) = top else { return Ok((token, None)) };
-        self.histogram.fill(logits)?;
-        Ok((token, Some(logprobs(&self.histogram, logits, token, top, pieces))))
+        self.histogram.fill(logits.values)?;
+        Ok((token, Some(logprobs(&self.histogram, logits.values, token, top, pieces))))
     }
 
-    fn pick(&mut self, logits: &[bf16], position: u32, allowed: Option<&SimpleVob>) -> Result<TokenId> {
-        let altered = self.altered(logits, allowed);
+    fn pick(&mut self, logits: Known<'_>, position: u32, allowed: Option<&SimpleVob>) -> Result<TokenId> {
+        let altered = self.altered(logits.values, allowed);
         // Altered tokens may have been among the likeliest, and need not be any more.
         let likeliest = self.settings.likeliest().map(|n| n.saturating_add(altered.len()));
         match likeliest.filter(|&n| n <= SELECTED) {
             Some(n) => self.select(logits, position, allowed, &altered, n),
-            None => self.count(logits, position, allowed, &altered),
+            None => self.count(logits.values, position, allowed, &altered),
         }
     }
 
     /// Looks at the `n` likeliest only: enough of them are left when the altered ones are out.
     fn select(
         &mut self,
-        logits: &[bf16],
+        logits: Known<'_>,
         position: u32,
         allowed: Option<&SimpleVob>,
         altered: &[(TokenId, f32)],

@@ -1,4 +1,5 @@
 use super::*;
+use crate::inference::Logits;
 use crate::model::fixture;
 use proptest::prelude::*;
 
@@ -124,14 +125,18 @@ fn pieces() -> std::sync::Arc<Pieces> {
     fixture::package(dir.path(), None).text().pieces().clone()
 }
 
-fn logits_of(values: &[f32]) -> Vec<bf16> {
-    values.iter().map(|&v| bf16::from_f32(v)).collect()
+fn logits_of(values: &[f32]) -> Logits {
+    values.iter().map(|&v| bf16::from_f32(v)).collect::<Vec<_>>().into()
 }
 
-fn choose(sampling: &Sampling, history: &[TokenId], logits: &[bf16], position: u32) -> TokenId {
-    let settings = Settings::new(sampling, &Sampling::default(), logits.len()).unwrap();
+fn known(logits: &Logits) -> Known<'_> {
+    logits.first(logits.values().len()).unwrap()
+}
+
+fn choose(sampling: &Sampling, history: &[TokenId], logits: &Logits, position: u32) -> TokenId {
+    let settings = Settings::new(sampling, &Sampling::default(), logits.values().len()).unwrap();
     let pieces = pieces();
-    Sampler::new(settings, history).choose(logits, position, None, &pieces, None).unwrap().0
+    Sampler::new(settings, history).choose(known(logits), position, None, &pieces, None).unwrap().0
 }
 
 proptest! {
@@ -145,10 +150,10 @@ proptest! {
         position in 0u32..1000,
     ) {
         let logits = logits_of(&values);
-        let settings = Settings::new(&sampling, &Sampling::default(), logits.len()).unwrap();
-        let wanted = naive(&settings, &history, &logits, position);
+        let settings = Settings::new(&sampling, &Sampling::default(), values.len()).unwrap();
+        let wanted = naive(&settings, &history, logits.values(), position);
         let mut sampler = Sampler::new(settings, &history);
-        prop_assert_eq!(sampler.pick(&logits, position, None).unwrap(), wanted);
+        prop_assert_eq!(sampler.pick(known(&logits), position, None).unwrap(), wanted);
     }
 }
 
@@ -175,7 +180,7 @@ proptest! {
     ) {
         let logits = logits_of(&values);
         prop_assume!(values.iter().any(|value| value.is_finite()));
-        let settings = Settings::new(&sampling, &Sampling::default(), logits.len()).unwrap();
+        let settings = Settings::new(&sampling, &Sampling::default(), values.len()).unwrap();
         let allowed = words.map(|words| {
             let mut allowed = SimpleVob::alloc(words.len() * 32);
             let tokens = 0..TokenId::try_from(allowed.len()).unwrap();
@@ -183,9 +188,9 @@ proptest! {
             allowed
         });
         let mut sampler = Sampler::new(settings, &history);
-        let altered = sampler.altered(&logits, allowed.as_ref());
-        let counted = sampler.count(&logits, position, allowed.as_ref(), &altered);
-        let picked = sampler.pick(&logits, position, allowed.as_ref());
+        let altered = sampler.altered(logits.values(), allowed.as_ref());
+        let counted = sampler.count(logits.values(), position, allowed.as_ref(), &altered);
+        let picked = sampler.pick(known(&logits), position, allowed.as_ref());
         prop_assert_eq!(picked.map_err(|f| f.fault), counted.map_err(|f| f.fault));
     }
 }
@@ -206,7 +211,7 @@ fn draws_follow_the_distribution() {
     let draws = 20_000;
     let mut seen = [0u32; 5];
     for position in 0..draws {
-        seen[sampler.pick(&logits, position, None).unwrap() as usize] += 1;
+        seen[sampler.pick(known(&logits), position, None).unwrap() as usize] += 1;
     }
     let weights = [1.0, 1f64.exp(), 2f64.exp(), 2f64.exp(), (-3f64).exp()];
     let sum: f64 = weights.iter().sum();
@@ -240,7 +245,8 @@ fn logprobs_are_those_of_the_unaltered_logits() {
     let sampling = Sampling { temperature: Some(0.0), logit_bias: vec![(0, 50.0)], ..Sampling::default() };
     let settings = Settings::new(&sampling, &Sampling::default(), 4).unwrap();
     let pieces = pieces();
-    let (token, report) = Sampler::new(settings, &[]).choose(&logits, 0, Some(3), &pieces, None).unwrap();
+    let (token, report) =
+        Sampler::new(settings, &[]).choose(known(&logits), 0, Some(3), &pieces, None).unwrap();
     let report = report.unwrap();
     let log_sum = (1f64.exp() + 2.0 * 3f64.exp() + 2f64.exp()).ln();
     assert_eq!((token, report.chosen.id), (0, 0));
@@ -274,8 +280,9 @@ fn what_makes_no_sense_is_refused() {
     let all = Sampling { logit_bias: (0..2).map(|t| (t, -100.0)).collect(), ..base() };
     let settings = Settings::new(&all, &base(), 2).unwrap();
     let pieces = pieces();
-    let failure =
-        Sampler::new(settings, &[]).choose(&logits_of(&[1.0, 2.0]), 0, None, &pieces, None).unwrap_err();
+    let failure = Sampler::new(settings, &[])
+        .choose(known(&logits_of(&[1.0, 2.0])), 0, None, &pieces, None)
+        .unwrap_err();
     assert_eq!(failure.fault, Fault::RequestInvalid);
 }
 

@@ -1,34 +1,23 @@
-//! The likeliest tokens, found in one pass over the logits.
+//! The likeliest tokens, found without reading all logits again.
 //!
-//! Blocks of logits are reduced to their highest. The n-th highest of these is a floor that
-//! at least n tokens reach, so only the few blocks that reach it are looked at again. Loops
-//! over whole blocks have no branches: the compiler makes vector instructions of them.
+//! Of each block the highest logit is known. The n-th highest of these is a floor that at least n tokens
+//! reach, so only the few blocks that reach it are looked at. Loops over whole blocks have no
+//! branches: the compiler makes vector instructions of them.
 
 use half::bf16;
 use llguidance::toktrie::SimpleVob;
 
+use super::logits::{BLOCK, HIGHEST, Known, LOWEST, extremes, key};
 use crate::chat::TokenId;
 use crate::fault::{Failure, Fault, Result};
 
-/// Logits looked at together.
-const BLOCK: usize = 64;
-/// Of these, how many one word of a mask of tokens speaks of.
+/// Of a block, how many logits one word of a mask of tokens speaks of.
 const WORD: usize = 32;
 /// A vector's worth of them.
 const HALF: usize = WORD / 2;
 
-/// The key of −∞; a NaN below zero is lower still.
-const LOWEST: i16 = !0x7f80;
-/// The key of +∞; a NaN above zero is higher still.
-const HIGHEST: i16 = 0x7f80;
 /// Of a token that is not allowed.
 const NONE: i16 = i16::MIN;
-
-/// Orders logits as their values are ordered, save that −0 comes right below +0.
-const fn key(logit: bf16) -> i16 {
-    let bits = logit.to_bits().cast_signed();
-    bits ^ ((bits >> 15) & 0x7fff)
-}
 
 /// Finds the likeliest of a vocabulary; to be kept from token to token.
 #[derive(Default)]
@@ -47,16 +36,16 @@ impl Selection {
     /// [`Fault::CardOutput`] for NaN, +∞, or where no token has a finite logit.
     pub fn likeliest(
         &mut self,
-        logits: &[bf16],
+        logits: Known<'_>,
         allowed: Option<&SimpleVob>,
         n: usize,
     ) -> Result<&[(TokenId, f32)]> {
         let allowed = allowed.map(SimpleVob::as_slice);
-        let (lowest, highest) = self.reduce(logits, allowed);
-        check(lowest, highest)?;
+        let highest = self.rank(logits, allowed);
+        check(logits.lowest, highest)?;
         let floor = self.floor(n);
         self.found.clear();
-        let blocks = logits.chunks(BLOCK).zip((0..).step_by(BLOCK)).zip(&self.maxima);
+        let blocks = logits.values.chunks(BLOCK).zip((0..).step_by(BLOCK)).zip(&self.maxima);
         for ((block, first), _) in blocks.filter(|&(_, &highest)| highest >= floor) {
             let (parts, rest) = block.as_chunks::<HALF>();
             for (part, first) in parts.iter().zip((first..).step_by(HALF)) {
@@ -70,23 +59,21 @@ impl Selection {
         Ok(&self.found)
     }
 
-    /// Fills in the maxima; the lowest and the highest key of all tokens.
-    fn reduce(&mut self, logits: &[bf16], allowed: Option<&[u32]>) -> (i16, i16) {
-        let (blocks, rest) = logits.as_chunks::<BLOCK>();
-        let (mut lowest, mut highest) = (HIGHEST, LOWEST);
-        self.maxima.clear();
+    /// Fills in the maxima; the highest key of all tokens.
+    fn rank(&mut self, logits: Known<'_>, allowed: Option<&[u32]>) -> i16 {
+        let (blocks, rest) = logits.values.as_chunks::<BLOCK>();
+        let last = (!rest.is_empty()).then(|| (rest, extremes(rest).1));
+        let blocks =
+            blocks.iter().map(<[bf16; BLOCK]>::as_slice).zip(logits.peaks.iter().copied()).chain(last);
         let mut words = allowed.map(|words| words.chunks(BLOCK / WORD));
-        let mut note = |block: &[bf16], (low, high): (i16, i16)| {
-            lowest = lowest.min(low);
-            highest = highest.max(high);
+        let mut highest = LOWEST;
+        self.maxima.clear();
+        self.maxima.extend(blocks.map(|(block, peak)| {
+            highest = highest.max(peak);
             let words = words.as_mut().map(|words| words.next().unwrap_or_default());
-            self.maxima.push(words.map_or(high, |words| highest_of(block, words, high)));
-        };
-        blocks.iter().for_each(|block| note(block, extremes(block)));
-        if !rest.is_empty() {
-            note(rest, extremes(rest));
-        }
-        (lowest, highest)
+            words.map_or(peak, |words| highest_of(block, words, peak))
+        }));
+        highest
     }
 
     /// A key that `n` tokens reach, or the lowest that is above −∞.
@@ -115,12 +102,6 @@ fn gather(found: &mut Vec<(TokenId, f32)>, part: &[bf16], first: usize, floor: i
             found.push((token, logit.to_f32()));
         }
     }
-}
-
-/// The lowest and the highest key.
-#[inline(always)]
-fn extremes(block: &[bf16]) -> (i16, i16) {
-    block.iter().fold((HIGHEST, LOWEST), |(low, high), &logit| (low.min(key(logit)), high.max(key(logit))))
 }
 
 /// The highest key of the tokens allowed, of a block whose highest at all is `highest`.
@@ -170,16 +151,24 @@ fn check(lowest: i16, highest: i16) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inference::Logits;
     use proptest::prelude::*;
 
-    fn logits(values: &[f32]) -> Vec<bf16> {
-        values.iter().map(|&value| bf16::from_f32(value)).collect()
+    fn logits(values: &[f32]) -> Logits {
+        values.iter().map(|&value| bf16::from_f32(value)).collect::<Vec<_>>().into()
+    }
+
+    fn known(logits: &Logits) -> Known<'_> {
+        logits.first(logits.values().len()).unwrap()
     }
 
     #[test]
     fn impossible_logits_are_a_fault_of_the_card() {
         let fault = |values: &[f32]| {
-            Selection::default().likeliest(&logits(values), None, 1).map(<[_]>::to_vec).map_err(|f| f.fault)
+            Selection::default()
+                .likeliest(known(&logits(values)), None, 1)
+                .map(<[_]>::to_vec)
+                .map_err(|f| f.fault)
         };
         for bad in [f32::NAN, -f32::NAN, f32::INFINITY] {
             assert_eq!(fault(&[1.0, bad]), Err(Fault::CardOutput));
@@ -198,7 +187,7 @@ mod tests {
         let mut values = vec![-1.0; 3 * BLOCK];
         values[5] = -0.0;
         values[BLOCK + 1] = 0.0;
-        let found = Selection::default().likeliest(&logits(&values), None, 1).unwrap().to_vec();
+        let found = Selection::default().likeliest(known(&logits(&values)), None, 1).unwrap().to_vec();
         assert_eq!(found, [(5, 0.0), (65, 0.0)]);
     }
 
@@ -221,7 +210,8 @@ mod tests {
                 allowed
             });
             let mut selection = Selection::default();
-            let found = selection.likeliest(&logits(&values), allowed.as_ref(), n).unwrap();
+            let logits = logits(&values);
+            let found = selection.likeliest(known(&logits), allowed.as_ref(), n).unwrap();
             let mut all: Vec<(TokenId, f32)> = (0..).zip(values.iter().copied()).collect();
             all.retain(|&(token, value)| value.is_finite() && allowed.as_ref().is_none_or(|a| {
                 (token as usize) < a.len() && a.is_allowed(token)

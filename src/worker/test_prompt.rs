@@ -31,7 +31,7 @@ pub fn answer(
     let mut tokens = Vec::with_capacity(TOKENS);
     while tokens.len() < TOKENS {
         pipeline.advance_while(&pending, &|| true)?;
-        let token = greedy(pipeline.logits());
+        let token = greedy(pipeline.logits().values());
         tokens.push(token);
         pending = vec![token];
     }

@@ -30,6 +30,22 @@ fn out_of_memory_the_kernel_takes_a_worker_before_others() {
 }
 
 #[test]
+fn the_embedding_table_is_brought_into_memory_before_its_tokens_come() {
+    let (mut worker, _) = Worker::ready(&[]);
+    let smaps = format!("/proc/{}/smaps", worker.pid());
+    worker.ping_until(|_| {
+        let maps = std::fs::read_to_string(&smaps).unwrap();
+        let table = maps.lines().skip_while(|line| !line.ends_with(".bfloat16.bin"));
+        let kilobytes = |name: &str| {
+            let field = table.clone().find_map(|line| line.strip_prefix(name)).unwrap();
+            field.trim_end_matches("kB").trim().parse::<u64>().unwrap()
+        };
+        assert!(kilobytes("Size:") > 50_000);
+        kilobytes("Rss:") == kilobytes("Size:")
+    });
+}
+
+#[test]
 fn a_worker_leaves_when_the_supervisor_is_gone() {
     let (mut worker, _) = Worker::ready(&[]);
     worker.hang_up();

@@ -177,7 +177,10 @@ fn load_engines(
         );
         return Err(Failure::new(Fault::ModelInvalid, detail));
     }
-    let pipeline = Pipeline::new(stack, model.embeddings()?, how)?;
+    let embeddings = model.embeddings()?;
+    // Not waited for.
+    let _ = embeddings.warm();
+    let pipeline = Pipeline::new(stack, embeddings, how)?;
     let free_bytes = device.properties()?.free_memory;
     gauge.enter(Phase::Verify);
     (watch.report)(steps.saturating_sub(1), steps, "checksums");

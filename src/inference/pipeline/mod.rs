@@ -39,7 +39,8 @@ use self::self_test::Verdict;
 use self::stack::{Path, Stack};
 use crate::chat::TokenId;
 use crate::fault::{Failure, Fault, Result};
-use crate::inference::Window;
+use crate::inference::logits::impossible;
+use crate::inference::{Logits, Window};
 use crate::model::Embeddings;
 
 /// Which path between host and card is used.
@@ -63,8 +64,8 @@ pub struct Pipeline {
     prefixes: Prefixes<HostRows>,
     /// Prefix slots there may be.
     most_slots: usize,
-    logits: Vec<bf16>,
-    previous: Vec<bf16>,
+    logits: Logits,
+    previous: Logits,
     /// Behind which token `logits` are.
     logits_at: Option<usize>,
     /// Whether unchanged logits are suspicious; no longer once a repetition confirmed them.
@@ -109,8 +110,8 @@ impl Pipeline {
             costs,
             prefixes: Prefixes::new(chunk),
             most_slots: how.prefix_slots,
-            logits: vec![bf16::ZERO; vocabulary],
-            previous: vec![bf16::NAN; vocabulary],
+            logits: vec![bf16::ZERO; vocabulary].into(),
+            previous: vec![bf16::NAN; vocabulary].into(),
             logits_at: None,
             watch_stale: true,
             anomalies: 0,
@@ -203,7 +204,8 @@ impl Pipeline {
     /// As [`Self::advance`].
     pub fn finish(&mut self) -> Result<()> {
         let Some(Started { token, group, began }) = self.started.take() else { return Ok(()) };
-        self.stack.finish_token(group, self.resident().len(), Some(&mut self.logits))?;
+        let position = self.resident().len();
+        self.logits.fill(|logits| self.stack.finish_token(group, position, Some(logits)))?;
         self.costs.token_took(began.elapsed());
         self.judge(Step::Token { group }, 1)?;
         self.prefixes.extend(&[token]);
@@ -228,8 +230,12 @@ impl Pipeline {
 
     /// The logits behind the last token of the last [`Self::advance`] that computed all it
     /// was given, or of the last [`Self::finish`].
-    pub fn logits(&self) -> &[bf16] {
+    pub fn logits(&self) -> &Logits {
         &self.logits
+    }
+
+    fn is_unchanged(&self) -> bool {
+        self.logits.values() == self.previous.values()
     }
 
     fn embed(&mut self, tokens: &[TokenId]) -> Result<()> {
@@ -245,17 +251,20 @@ impl Pipeline {
 
     fn run(&mut self, step: Step, last: bool) -> Result<()> {
         let position = self.resident().len();
-        let logits = last.then_some(self.logits.as_mut_slice());
+        let Self { stack, costs, hidden, logits, .. } = self;
         let began = Instant::now();
+        let mut compute = |logits: Option<&mut [bf16]>| match step {
+            Step::Token { group } => stack.token(group, position, hidden, logits),
+            Step::Chunk { group, .. } => stack.chunk(group, position, hidden, logits),
+        };
+        if last {
+            logits.fill(|logits| compute(Some(logits)))?;
+        } else {
+            compute(None)?;
+        }
         match step {
-            Step::Token { group } => {
-                self.stack.token(group, position, &self.hidden, logits)?;
-                self.costs.token_took(began.elapsed());
-            }
-            Step::Chunk { group, .. } => {
-                self.stack.chunk(group, position, &self.hidden, logits)?;
-                self.costs.chunk_took(began.elapsed());
-            }
+            Step::Token { .. } => costs.token_took(began.elapsed()),
+            Step::Chunk { .. } => costs.chunk_took(began.elapsed()),
         }
         Ok(())
     }
@@ -267,8 +276,8 @@ impl Pipeline {
         // The same token computed again rightly gives the same.
         let at = Some(position + tokens);
         let elsewhere = std::mem::replace(&mut self.logits_at, at) != at;
-        let stale = self.watch_stale && elsewhere && self.logits == self.previous;
-        let possible = are_possible(&self.logits);
+        let stale = self.watch_stale && elsewhere && self.is_unchanged();
+        let possible = self.logits.are_possible();
         if possible && !stale {
             return Ok(());
         }
@@ -276,52 +285,18 @@ impl Pipeline {
         let path = self.stack.path();
         self.stack.bind(Path::Plain)?;
         self.run(step, true)?;
-        if let Some(wrong) = self.logits.iter().position(|l| !is_possible(*l)) {
-            let value = self.logits.get(wrong).copied().unwrap_or_default();
+        let logits = self.logits.values();
+        if let Some(wrong) = impossible(logits) {
+            let value = logits.get(wrong).copied().unwrap_or_default();
             let detail = format!("logit {wrong} behind token {position} is {value}");
             return Err(Failure::new(Fault::CardOutput, detail));
         }
-        if stale && self.logits == self.previous {
+        if stale && self.is_unchanged() {
             // The model does answer the same twice.
             self.watch_stale = false;
         } else {
             self.anomalies += 1;
         }
         if self.anomalies < MOST_ANOMALIES { self.stack.bind(path) } else { Ok(()) }
-    }
-}
-
-/// The magnitude, as bits, that no real head's logits reach: bf16 65536. What is not finite is
-/// beyond it, too.
-const LIMIT: i16 = 0x4780;
-
-/// Its bits without the sign. Signed: every processor has an instruction for the larger of several signed ones.
-fn magnitude(logit: bf16) -> i16 {
-    (logit.to_bits() & 0x7fff).cast_signed()
-}
-
-fn is_possible(logit: bf16) -> bool {
-    magnitude(logit) < LIMIT
-}
-
-/// Without a branch for each: the compiler makes vector instructions of it.
-fn are_possible(logits: &[bf16]) -> bool {
-    logits.iter().fold(0, |most, &logit| most.max(magnitude(logit))) < LIMIT
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn impossible_logits_are_recognised() {
-        for value in [0.0, -40.25, 65280.0, -65280.0] {
-            assert!(is_possible(bf16::from_f32(value)), "{value}");
-            assert!(are_possible(&[bf16::ONE, bf16::from_f32(value)]), "{value}");
-        }
-        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 65536.0, -1e30] {
-            assert!(!is_possible(bf16::from_f32(value)), "{value}");
-            assert!(!are_possible(&[bf16::from_f32(value), bf16::ONE]), "{value}");
-        }
     }
 }
