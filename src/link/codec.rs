@@ -55,19 +55,21 @@ impl<T: Serialize> Encoder<T> {
     /// [`Fault::WorkerLink`] where the body would exceed [`MAX_BODY`]; the encoder
     /// stays usable.
     pub fn encode(&mut self, frame: &T) -> Result<Vec<u8>> {
-        let body = serde_json::to_vec(frame).map_err(|e| broken(format!("a frame has no JSON form: {e}")))?;
+        // The header's place, until length and checksum are known.
+        let mut bytes = vec![0; HEADER];
+        serde_json::to_writer(&mut bytes, frame)
+            .map_err(|e| broken(format!("a frame has no JSON form: {e}")))?;
+        let (mut header, body) = bytes.split_at_mut(HEADER);
         let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_BODY);
         let Some(length) = length else {
             return Err(broken(format!("a frame of {} bytes exceeds the limit of {MAX_BODY}", body.len())));
         };
-        let mut bytes = Vec::with_capacity(HEADER + body.len());
-        bytes.put_slice(MAGIC);
-        bytes.put_u8(VERSION);
-        bytes.put_u8(0);
-        bytes.put_u32_le(length);
-        bytes.put_u64_le(self.sequence);
-        bytes.put_u32_le(crc32fast::hash(&body));
-        bytes.put_slice(&body);
+        header.put_slice(MAGIC);
+        header.put_u8(VERSION);
+        header.put_u8(0);
+        header.put_u32_le(length);
+        header.put_u64_le(self.sequence);
+        header.put_u32_le(crc32fast::hash(body));
         self.sequence = self.sequence.wrapping_add(1);
         Ok(bytes)
     }
@@ -161,6 +163,8 @@ impl<T: DeserializeOwned> Decoder<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -198,7 +202,7 @@ mod tests {
         request.sampling.seed = Some(u64::MAX);
         request.sampling.logit_bias = vec![(3, -100.0), (u32::MAX, 0.1)];
         let command =
-            Command::Generate { id: RequestId(1), request: Box::new(request), resume: vec![0, u32::MAX] };
+            Command::Generate { id: RequestId(1), request: Arc::new(request), resume: vec![0, u32::MAX] };
         let bytes = Encoder::default().encode(&command).unwrap();
         let mut decoder = Decoder::<Command>::default();
         decoder.buffer().extend_from_slice(&bytes);

@@ -1,5 +1,7 @@
 //! What supervisor and worker say to each other.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::chat::{Event, Request, RequestId, TokenId};
@@ -11,12 +13,12 @@ use crate::fault::Failure;
 pub enum Command {
     /// Answer `request`. `resume` holds the tokens already generated for it; the worker
     /// continues behind them as if it had produced them itself.
-    Generate { id: RequestId, request: Box<Request>, resume: Vec<TokenId> },
+    Generate { id: RequestId, request: Arc<Request>, resume: Vec<TokenId> },
     /// Stop working on a request; answered by its `Done` with `Cancelled`.
     Cancel { id: RequestId },
     /// Have on the card what answering `request` with these tokens has left there, unless something else
     /// is to be done. Not answered.
-    Warm { request: Box<Request>, resume: Vec<TokenId> },
+    Warm { request: Arc<Request>, resume: Vec<TokenId> },
     /// Compute the answer to the test prompt, with this model or the one used last; answered by
     /// `Tested`.
     Test { model: Option<String> },

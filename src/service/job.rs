@@ -1,5 +1,6 @@
 //! What the service keeps of a request: enough to give it to the next worker.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::TrySendError;
@@ -43,7 +44,7 @@ pub(super) struct Times {
 /// A request on its way.
 pub(super) struct Job {
     pub id: RequestId,
-    request: Request,
+    request: Arc<Request>,
     /// All tokens generated so far, by whichever worker.
     tokens: Vec<TokenId>,
     events: mpsc::Sender<Event>,
@@ -78,6 +79,7 @@ impl Job {
         let due = asked.map_or(deadline, |asked| deadline.min(arrived + asked - MARGIN.min(asked / 10)));
         let admit = Some(admit);
         let (tokens, started, begun, deaths) = (Vec::new(), None, false, 0);
+        let request = Arc::new(request);
         Self { id, request, tokens, events, admit, arrived, deadline, due, hold, started, begun, deaths }
     }
 
@@ -164,8 +166,7 @@ impl Job {
     /// The command that makes a worker begin or continue it.
     pub fn command(&mut self) -> Command {
         self.begun = false;
-        let request = Box::new(self.request.clone());
-        Command::Generate { id: self.id, request, resume: self.tokens.clone() }
+        Command::Generate { id: self.id, request: Arc::clone(&self.request), resume: self.tokens.clone() }
     }
 
     /// What it leaves, once it is answered.

@@ -1,6 +1,7 @@
 //! The conversations answered last: a new worker is to have them on its card before they go on.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::chat::{Input, Request, TokenId};
 use crate::link::frame::Command;
@@ -12,7 +13,7 @@ const MOST_BYTES: usize = 256 << 10;
 
 /// A request, and the tokens it was answered with.
 pub(super) struct Conversation {
-    pub request: Request,
+    pub request: Arc<Request>,
     pub tokens: Vec<TokenId>,
 }
 
@@ -45,7 +46,7 @@ impl Recent {
     /// again: should one be why workers end, no more than one does.
     pub fn commands(&mut self) -> impl Iterator<Item = Command> + use<> {
         let conversations = std::mem::take(&mut self.0).into_iter();
-        conversations.map(|kept| Command::Warm { request: Box::new(kept.request), resume: kept.tokens })
+        conversations.map(|kept| Command::Warm { request: kept.request, resume: kept.tokens })
     }
 
     fn size(&self) -> usize {
@@ -60,16 +61,16 @@ mod tests {
 
     fn talk(who: &str, turns: usize) -> Conversation {
         let messages = (0..turns).map(|n| Message::text(Role::User, format!("{who} {n}"))).collect();
-        Conversation { request: Request::new(Input::Chat(messages)), tokens: vec![1, 2] }
+        Conversation { request: Request::new(Input::Chat(messages)).into(), tokens: vec![1, 2] }
     }
 
     fn kept(recent: &mut Recent) -> Vec<(String, usize)> {
         let all = recent.commands().map(|command| match command {
             Command::Warm { request, resume } => {
                 assert_eq!(resume, [1, 2]);
-                match request.input {
+                match &request.input {
                     Input::Chat(messages) => (messages[0].content.clone(), messages.len()),
-                    Input::Raw(text) => (text, 0),
+                    Input::Raw(text) => (text.clone(), 0),
                     Input::Nothing => panic!("no conversation"),
                 }
             }
@@ -86,14 +87,16 @@ mod tests {
         }
         assert_eq!(kept(&mut recent), [("a 0".to_owned(), 3), ("b 0".to_owned(), 2)]);
         assert!(kept(&mut recent).is_empty(), "once is enough");
-        let raw =
-            |text: &str| Conversation { request: Request::new(Input::Raw(text.into())), tokens: vec![1, 2] };
+        let raw = |text: &str| {
+            let request = Request::new(Input::Raw(text.into())).into();
+            Conversation { request, tokens: vec![1, 2] }
+        };
         for text in ["one", "one and two", "two"] {
             recent.keep(raw(text));
         }
         assert_eq!(kept(&mut recent), [("one and two".to_owned(), 0), ("two".to_owned(), 0)]);
         let mut other = talk("a", 2);
-        other.request.model = Some("other".into());
+        Arc::make_mut(&mut other.request).model = Some("other".into());
         recent.keep(talk("a", 1));
         recent.keep(other);
         assert_eq!(kept(&mut recent).len(), 2);

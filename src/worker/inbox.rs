@@ -10,7 +10,7 @@ use crate::chat::{Request, RequestId, TokenId};
 /// A request to answer.
 pub struct Job {
     pub id: RequestId,
-    pub request: Box<Request>,
+    pub request: Arc<Request>,
     /// Tokens of its answer that earlier workers generated.
     pub resume: Vec<TokenId>,
     cancelled: Arc<AtomicBool>,
@@ -18,7 +18,7 @@ pub struct Job {
 
 impl Job {
     /// A job nobody cancelled yet.
-    pub fn new(id: RequestId, request: Box<Request>, resume: Vec<TokenId>) -> Self {
+    pub fn new(id: RequestId, request: Arc<Request>, resume: Vec<TokenId>) -> Self {
         Self { id, request, resume, cancelled: Arc::default() }
     }
 
@@ -37,7 +37,7 @@ pub enum Task {
     },
     /// Have on the card what this answer has left there, while nothing else waits.
     Warm {
-        request: Box<Request>,
+        request: Arc<Request>,
         resume: Vec<TokenId>,
     },
     /// Load a model; where it does not fit, these may be unloaded, the first first.
@@ -149,7 +149,7 @@ mod tests {
 
     fn job(id: u64) -> Job {
         let request = Request::new(Input::Raw(String::new()));
-        Job::new(RequestId(id), Box::new(request), Vec::new())
+        Job::new(RequestId(id), Arc::new(request), Vec::new())
     }
 
     fn push(inbox: &Inbox, id: u64) -> bool {
@@ -183,7 +183,7 @@ mod tests {
         assert!(push(&inbox, 1));
         assert!(next(&inbox).is_cancelled());
         assert!(!next(&inbox).is_cancelled());
-        let request = Box::new(Request::new(Input::Raw(String::new())));
+        let request = Arc::new(Request::new(Input::Raw(String::new())));
         assert!(inbox.push(Task::Warm { request, resume: Vec::new() }) && !inbox.is_wanted());
         assert!(matches!(inbox.next(far()), Some(Task::Warm { .. })));
         assert!(inbox.push(Task::Test { model: None }) && inbox.is_wanted());

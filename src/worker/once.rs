@@ -33,7 +33,7 @@ pub fn answer_once(
     let gone = || Failure::new(Fault::Internal, "the answer did not end");
     let mut watch = Watch { stop: &never, report: progress };
     let mut session = Session::open(settings, &gauge, &mut watch)?.ok_or_else(gone)?;
-    let job = Job::new(RequestId(1), Box::new(request), Vec::new());
+    let job = Job::new(RequestId(1), Arc::new(request), Vec::new());
     let (mut done, mut written) = (None, Ok(()));
     let mut write = |delta: &Delta| {
         if written.is_ok() {

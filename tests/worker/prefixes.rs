@@ -1,5 +1,7 @@
 //! Which conversations the card keeps.
 
+use std::sync::Arc;
+
 use llm8850::chat::{Event, Finish, Input, Message, Request, RequestId, Role, Started};
 use llm8850::link::frame::{Command, Report};
 use serde_json::json;
@@ -229,7 +231,7 @@ fn a_new_worker_is_given_the_conversations_of_the_one_before() {
         let request = talk.question();
         let answer = before.answer(id, &request, &[]);
         talk.heard(&answer);
-        warm.push(Command::Warm { request: Box::new(request), resume: answer.ids() });
+        warm.push(Command::Warm { request: Arc::new(request), resume: answer.ids() });
     }
     drop(before);
     let mut worker = keeping(2, "");

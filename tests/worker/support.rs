@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command as Process, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -150,7 +151,7 @@ impl Worker {
     }
 
     pub fn generate(&mut self, id: u64, request: &Request, resume: &[TokenId]) {
-        let request = Box::new(request.clone());
+        let request = Arc::new(request.clone());
         self.send(&Command::Generate { id: RequestId(id), request, resume: resume.to_vec() });
     }
 

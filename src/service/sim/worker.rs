@@ -148,7 +148,7 @@ impl Process {
             Command::Generate { id, request, resume } => {
                 let (seed, tokens) = (request.sampling.seed.unwrap(), request.limits.max_tokens.unwrap());
                 let known = u32::try_from(resume.len()).unwrap();
-                let model = request.model;
+                let model = request.model.clone();
                 let there = |name: &str| self.models.iter().any(|loaded| loaded == name);
                 assert!(self.seat == Seat::Cpu || there(model.as_deref().unwrap_or("first")), "not loaded");
                 let place = |i: usize| token(self.seat, model.as_deref(), seed, u32::try_from(i).unwrap());

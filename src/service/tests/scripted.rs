@@ -177,7 +177,7 @@ fn scripted_worker() {
             ..ModelInfo::default()
         }));
     }
-    let (jobs, todo) = mpsc::channel::<(RequestId, Box<Request>, u32)>();
+    let (jobs, todo) = mpsc::channel::<(RequestId, Arc<Request>, u32)>();
     let generator = thread::spawn({
         let stage = Arc::clone(&stage);
         move || todo.iter().for_each(|(id, request, resume)| stage.generate(id, &request, resume))
