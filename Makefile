@@ -18,7 +18,7 @@ LISTEN    ?= 127.0.0.1:8000 127.0.0.1:11434
 # The card's library: the emulator unless another is named.
 RUNTIME   ?= $(CURDIR)/$(OUT)/libaxcl_rt.so
 
-.PHONY: help setup build cross deb reproducible model run test test-build test-rust test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-deb test-lights image image-qemu flash sbom image-check vm-test vm-test-here powercut lint bench clean
+.PHONY: help setup build cross deb reproducible model run test test-build test-rust test-aarch64 test-campaign test-abuse test-abuse-briefly test-clients test-openapi test-frameworks test-npm test-npm-here test-page test-page-here sim campaign bars forms soak test-systemd test-deb test-lights image image-qemu flash sbom image-check vm-test vm-test-here powercut lint bench clean
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ build: setup ## Build supervisor, worker, emulator and axmodel-pack
 
 cross: setup ## Build the same for a Raspberry Pi (aarch64): target/aarch64-unknown-linux-gnu/release
 	@scripts/cross-aarch64
+
+test-aarch64: setup ## The emulated card's arithmetic on emulated ARM processors (installs qemu-user)
+	@scripts/cross-aarch64 test
 
 model: build ## Fetch and pack the demo model (SmolLM2-135M-Instruct, Apache-2.0)
 	@scripts/demo-model $(OUT)/axmodel-pack $(DEMO)
