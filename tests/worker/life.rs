@@ -30,7 +30,7 @@ fn out_of_memory_the_kernel_takes_a_worker_before_others() {
 }
 
 #[test]
-fn the_embedding_table_is_brought_into_memory_before_its_tokens_come() {
+fn the_whole_embedding_table_is_brought_into_memory_behind_the_load() {
     let (mut worker, _) = Worker::ready(&[]);
     let smaps = format!("/proc/{}/smaps", worker.pid());
     worker.ping_until(|_| {

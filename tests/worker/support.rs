@@ -9,7 +9,7 @@ use std::process::{Child, Command as Process, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use llm8850::chat::{
     Done, Event, Input, Limits, Message, Request, RequestId, Role, Sampling, Started, Token, TokenId,
@@ -202,14 +202,16 @@ impl Worker {
 
     /// Pings until the activity is as wanted.
     pub fn ping_until(&mut self, wanted: impl Fn(&Activity) -> bool) -> Activity {
-        (0..)
-            .map(|nonce| {
-                let activity = self.ping(nonce);
-                thread::yield_now();
-                activity
-            })
-            .find(|activity| wanted(activity))
-            .unwrap()
+        let began = Instant::now();
+        for nonce in 0.. {
+            let activity = self.ping(nonce);
+            if wanted(&activity) {
+                return activity;
+            }
+            assert!(began.elapsed() < PATIENCE, "it never came; last: {activity:?}");
+            thread::yield_now();
+        }
+        unreachable!("numbers do not run out")
     }
 
     /// Arms a fault of the emulated card.

@@ -238,7 +238,7 @@ pub mod matrix {
         let mut result = [[vdupq_n_f32(0.0); 2]; R];
         for (i, panel) in weights.iter().enumerate() {
             let parts = panel.as_chunks().0;
-            // Of each pair the first `R` / 2 are used.
+            // One for each pair: only the first `R` / 2 are used.
             let mut corners = [[vdupq_n_s32(0); 4]; R];
             macro_rules! half {
                 ($v:literal) => {
